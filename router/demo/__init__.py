@@ -1,0 +1,1 @@
+"""What the demo starts around the router: a NATS server, authorities and certificates, sample apps."""

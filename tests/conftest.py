@@ -1,0 +1,136 @@
+"""What all tests share, once a worker: NATS, the authorities of two foundations, a router with three domains.
+
+The shared router knows one open domain and two mTLS domains. Tests register hosts of their own on it
+(`unique_host`) and never change it; a test that needs another configuration, or that hurts the router or
+NATS, makes its own with `make_router` and `make_nats`.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.support.backend import EchoBackend
+from tests.support.certs import CA, authority
+from tests.support.nats import NatsServer
+from tests.support.register import Registrar
+from tests.support.router import RouterProcess, mtls_domain
+
+OPEN, EAST, WEST = "open.example", "east.example", "west.example"
+"""The suffixes of the shared router's domains."""
+
+
+class MakeRouter(Protocol):
+    """Keywords are top-level configuration keys; `nats=` another server, `start=False` only makes it."""
+
+    def __call__(
+        self, *, nats: NatsServer | None = None, start: bool = True, **config: Any
+    ) -> RouterProcess: ...
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def east_ca() -> CA:
+    return authority("east instance identity")
+
+
+@pytest.fixture(scope="session")
+def west_ca() -> CA:
+    return authority("west instance identity")
+
+
+@pytest.fixture(scope="session")
+def router(
+    nats_server: NatsServer, east_ca: CA, west_ca: CA, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RouterProcess]:
+    """The shared router: open.example, and mTLS with identity on *.east.example and *.west.example."""
+    domains = [mtls_domain(f"*.{EAST}", east_ca), mtls_domain(f"*.{WEST}", west_ca)]
+    with RouterProcess(tmp_path_factory.mktemp("router"), nats=nats_server, mtls_domains=domains) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def registrar(nats_server: NatsServer, router: RouterProcess) -> Iterator[Registrar]:
+    """Registers on the shared router."""
+    with Registrar(nats_server.port, router) as made:
+        yield made
+
+
+@pytest.fixture
+def backend() -> Iterator[EchoBackend]:
+    with EchoBackend() as made:
+        yield made
+
+
+@pytest.fixture
+def make_backend() -> Iterator[Callable[..., EchoBackend]]:
+    """Any number of backends; arguments as EchoBackend's."""
+    made: list[EchoBackend] = []
+
+    def make(*args: Any, **kwargs: Any) -> EchoBackend:
+        made.append(EchoBackend(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def make_nats(tmp_path: Path) -> Iterator[Callable[..., NatsServer]]:
+    """NATS servers of a test's own; the argument is more of their configuration."""
+    made: list[NatsServer] = []
+
+    def make(extra: str = "", *, start: bool = True) -> NatsServer:
+        server = NatsServer(tmp_path / f"nats-{len(made)}", extra)
+        made.append(server)
+        if start:
+            server.start()
+        return server
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
+def make_router(tmp_path: Path, nats_server: NatsServer) -> Iterator[MakeRouter]:
+    """Routers of a test's own, stopped and checked at its end."""
+    made: list[RouterProcess] = []
+
+    def make(*, nats: NatsServer | None = None, start: bool = True, **config: Any) -> RouterProcess:
+        process = RouterProcess(tmp_path / f"router-{len(made)}", nats=nats or nats_server, **config)
+        made.append(process)
+        return process.start() if start else process
+
+    try:
+        yield make
+        for process in made:
+            process.stop()
+    finally:
+        for process in made:
+            process.kill()
+
+
+@pytest.fixture
+def make_registrar() -> Iterator[Callable[[NatsServer, RouterProcess], Registrar]]:
+    """Registrars for routers of a test's own."""
+    made: list[Registrar] = []
+
+    def make(server: NatsServer, process: RouterProcess) -> Registrar:
+        made.append(Registrar(server.port, process))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
