@@ -1,6 +1,6 @@
 """The answer to "may they?": Allow or Deny, each with the trail of checks that led there.
 
-Promises: forwarding takes an Allow, and only decide() makes one; the full reason is for log, metrics and
+Promises: forwarding takes an Allow, and only decide.py makes one; the full reason is for log, metrics and
 people who may see it, never for the client; every label is from a small fixed set. Refuses to know how an
 answer came about.
 

@@ -37,8 +37,7 @@ def read_subject(der: bytes) -> Subject | IdentityError:
     """Return the subject's text attributes in DER order, or IdentityError("unreadable")."""
     try:
         # The library warns of an over-long CN; no peer may write to our stderr.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             subject = x509.load_der_x509_certificate(der).subject
             return tuple((a.oid.dotted_string, a.value) for a in subject if isinstance(a.value, str))
     # KeyError: unknown string type; TypeError: bit string. Both come late, when the subject is read.
