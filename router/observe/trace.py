@@ -11,6 +11,7 @@ from typing import NamedTuple
 from router.wire.http1 import Fields
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[\x21-\x7e]*)?")
+_TENANT = re.compile(r"(?:[a-z0-9][a-z0-9_*/-]{0,240})?")  # W3C section 3.3.1.3.1
 _B3_SINGLE = re.compile(rb"([0-9a-f]{16}|[0-9a-f]{32})-[0-9a-f]{16}(?:-[01d](?:-[0-9a-f]{16})?)?")
 _B3_SPAN = re.compile(rb"[0-9a-f]{16}")
 _B3_FORMS = {
@@ -44,7 +45,11 @@ class Trace(NamedTuple):
 
 
 def w3c_key(tenant: str) -> bytes:
-    """The key of our tracestate entry: `gorouter`, or `<tenant>@gorouter`."""
+    """The key of our tracestate entry, `gorouter` or `<tenant>@gorouter`; ValueError for a bad tenant."""
+    if _TENANT.fullmatch(tenant) is None:
+        raise ValueError(
+            f"w3c_tenant_id: {tenant[:64]!r} is none: expected at most 241 of a-z, 0-9, _, -, * and /"
+        )
     return f"{tenant}@gorouter".encode("ascii") if tenant else b"gorouter"
 
 

@@ -62,7 +62,7 @@ def test_every_code_has_one_row_with_a_known_reason_phrase() -> None:
 def test_a_refusal_is_worded_as_gorouter_words_it(
     code: Code, status: int, error: bytes, cache: bytes | None, body: bytes
 ) -> None:
-    """GoRouter's lookup errors: status, X-Cf-RouterError, Cache-Control, `<code> <text>: <message>` as text."""
+    """GoRouter's lookup errors: status, code, Cache-Control, `<code> <text>: <message>` as plain text."""
     made = refusal(code, host="h", instance="i", guid="g")
     assert (status, REASONS[status]) == (made.status, made.reason)
     assert made.body == b"%d %b: %b\n" % (status, REASONS[status], body)

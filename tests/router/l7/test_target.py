@@ -49,7 +49,8 @@ def test_every_spelling_of_a_host_is_one_host(host: bytes) -> None:
     "host",
     [
         b"b.example/", b"/b.example", b"a@b.example", b"b.example,c.example", b"b example", b" ",
-        b"b.example:", b"b.example:0", b"b.example:65536", b"b.example:99999999", b"b.example:+80", b"b.example:8o", b":80",
+        b"b.example:", b"b.example:0", b"b.example:65536", b"b.example:99999999", b"b.example:+80",
+        b"b.example:8o", b":80",
         b"*.example", b"b%2eexample", b"<script>", b"b.example#", b"b.example?", b"[::1", b"::1", b"[::1]x",
         b"b..example", b"..", b".", b"b\xc3\xbc.example", b"a" * 300, b"b.example:80:80",
     ],
