@@ -152,9 +152,8 @@ class Renderer:
             host, method, uri, proto, referer, agent, forwarded_for, forwarded_proto, request_id = map(
                 escape, (host, method, uri, proto, referer, agent, forwarded_for, forwarded_proto, request_id)
             )
-            host = host.replace(
-                b" ", b"\\x20"
-            )  # it stands unquoted, so a space would look like the next field
+            # Host stands unquoted: a space in it would look like the next field.
+            host = host.replace(b" ", b"\\x20")
         if options.disable_log_forwarded_for:
             forwarded_for = b""
         response_time = record.response_time
