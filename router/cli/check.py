@@ -1,0 +1,53 @@
+"""Say everything that is wrong with a configuration, at once, without starting anything.
+
+Promises: the same loading as `run`; exit 0 when the file would start (warnings or not), 1 when not. Refuses
+to touch the network.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from router.cli.main import add_output
+
+if TYPE_CHECKING:
+    from router.config.load import Loaded
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="the configuration file")
+    add_output(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    loaded = load_config(arguments.config, os.environ)
+    print(as_json(loaded) if arguments.output == "json" else as_text(loaded))
+    return 1 if loaded.problems else 0
+
+
+def load_config(path: str, environ: Mapping[str, str]) -> "Loaded":
+    """What `run` and `check` both do with a file."""
+    from router.config.load import load  # heavy; --help must not wait
+
+    return load(path, environ)
+
+
+def as_text(loaded: "Loaded") -> str:
+    """Every finding as text, errors first, and one line that sums up."""
+    from router.config.problems import render
+
+    parts = [render(problem, "error") for problem in loaded.problems]
+    parts += [render(warning, "warning") for warning in loaded.warnings]
+    verdict = "would not start" if loaded.problems else "good"
+    return "\n".join([*parts, f"{verdict}: {len(loaded.problems)} errors, {len(loaded.warnings)} warnings"])
+
+
+def as_json(loaded: "Loaded") -> str:
+    """`{"ok", "errors": [...], "warnings": [...]}`; each finding has file, line, path, value, expected,
+    remedy.
+    """
+    errors = [problem.as_json() for problem in loaded.problems]
+    warnings = [warning.as_json() for warning in loaded.warnings]
+    return json.dumps({"ok": not errors, "errors": errors, "warnings": warnings}, indent=2)

@@ -1,0 +1,203 @@
+"""Shapes and keys of other times: GoRouter's older spellings, and its keys that have no effect here.
+
+Promises: turns any tree into today's shape and says once a key what has no effect; changes nothing else,
+raises nothing. Refuses to know what a value may be (model.py).
+
+Source: contract g.1: "Older and newer shapes, all accepted".
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from router.config.model import MAX_HEAD_BYTES
+from router.config.problems import Where
+from router.config.scalars import parse_duration
+
+Tree = dict[str, object]
+
+
+class Notice(NamedTuple):
+    """A warning about one place of the file."""
+
+    where: Where
+    said: str
+    remedy: str
+
+
+_LATER = "no effect yet"
+_NATS_ONLY = "no effect: routes come from NATS, never from the routing API"
+_ROUTE_SERVICE = "no effect: a registration with route_service_url is answered 502 route_service_unsupported"
+_STICKY = "no effect yet: requests are not pinned to an instance"
+_DROPSONDE = "no effect: metrics are served to Prometheus, the access log goes to a file or standard output"
+_ALWAYS = "no effect: this is always so"
+_LIMITS = "no effect: the service manager sets this"
+
+NO_EFFECT: dict[str, str] = {
+    "logging.metron_address": _DROPSONDE,
+    "logging.loggregator_enabled": _DROPSONDE,
+    "logging.syslog": _DROPSONDE,
+    "logging.syslog_addr": _DROPSONDE,
+    "logging.syslog_network": _DROPSONDE,
+    "logging.syslog_truncate": _DROPSONDE,
+    "access_log.enable_streaming": _DROPSONDE,
+    "status.enable_deprecated_varz_healthz_endpoints": "no effect: use /health and the metrics",
+    "enable_http1_concurrent_read_write": "no effect: after an early final response both connections close",
+    "publish_start_message_interval": "no effect: the start message goes out at each connection and as answer to a greet",
+    "publish_active_apps_interval": "no effect: router.active_apps is not published",
+    "load_balancer_healthy_threshold": "no effect: health turns good after start_response_delay_interval",
+    "websocket_dial_timeout": "no effect yet: upgrades are not forwarded",
+    "route_services_timeout": _ROUTE_SERVICE,
+    "route_services_secret": _ROUTE_SERVICE,
+    "route_services_secret_decrypt_only": _ROUTE_SERVICE,
+    "route_services_recommend_https": _ROUTE_SERVICE,
+    "route_services_hairpinning": _ROUTE_SERVICE,
+    "route_services_hairpinning_allowlist": _ROUTE_SERVICE,
+    "route_services_internal_server_port": _ROUTE_SERVICE,
+    "route_services": _ROUTE_SERVICE,
+    "keep_alive_100_continue_requests": _ALWAYS,
+    "balancing_algorithm_az_preference": _LATER + ": availability zones are not preferred",
+    "zone": _LATER + ": availability zones are not preferred",
+    "sticky_session_cookie_names": _STICKY,
+    "sticky_sessions_for_auth_negotiate": _STICKY,
+    "secure_cookies": _STICKY,
+    "healthcheck_poll_interval": "no effect: it belongs to gorouter-healthchecker",
+    "healthcheck_timeout": "no effect: it belongs to gorouter-healthchecker",
+    "html_error_template_file": _LATER + ": errors of the router are plain text",
+    "prometheus.meters": "no effect: the histograms have GoRouter's default buckets",
+    "per_request_metrics_reporting": _ALWAYS,
+    "enable_envelope_v1_metrics": _DROPSONDE,
+    "send_http_start_stop_server_event": _DROPSONDE,
+    "send_http_start_stop_client_event": _DROPSONDE,
+    "route_latency_metric_muzzle_duration": "no effect: the latency of registrations is reported from the start",
+    "go_max_procs": "no effect: there is no Go runtime",
+    "debug_addr": "no effect: there is no debug server; the log level is in logging.level",
+    "pid_file": "no effect: the service manager knows the process",
+    "ip_local_port_range": _LIMITS,
+    "max_open_files": _LIMITS,
+    "http_2_endpoint_timeout": _LATER + ": backends are reached over HTTP/1.1",
+    "oauth": _NATS_ONLY,
+    "routing_api": _NATS_ONLY,
+    "token_fetcher_max_retries": _NATS_ONLY,
+    "token_fetcher_retry_interval": _NATS_ONLY,
+    "token_fetcher_expiration_buffer_time": _NATS_ONLY,
+}
+
+ZERO_MEANS_DEFAULT = (
+    "read_header_timeout", "frontend_idle_timeout", "tls_handshake_timeout", "client_stall_timeout",
+    "max_request_headers", "max_response_headers", "max_response_header_bytes",
+    "max_request_header_bytes",
+)  # fmt: skip
+
+
+def modernise(tree: Tree) -> tuple[Tree, list[Notice]]:
+    """Today's shape of a top-level mapping, and what there is to say of it. The argument is not changed."""
+    fresh = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    return fresh, [notice for step in _STEPS for notice in step(fresh)]
+
+
+def _drop_nulls(tree: Tree) -> Iterator[Notice]:
+    """A key without a value takes its default, as in GoRouter. (Inside domains null is an error:
+    rules.py.)
+    """
+    for section in (tree, *(value for value in tree.values() if isinstance(value, dict))):
+        for key in [
+            key for key, value in section.items() if value is None and key not in ("mtls_domains", "domains")
+        ]:
+            del section[key]
+    yield from ()
+
+
+def _older_shapes(tree: Tree) -> Iterator[Notice]:
+    """`nats` as a list, `ca_certs` as one text, endpoint and head limits by their newer names."""
+    if isinstance(tree.get("nats"), tuple):
+        _lift_nats(tree)
+    if isinstance(tree.get("ca_certs"), str | dict):
+        tree["ca_certs"] = (tree["ca_certs"],)
+    for other, ours in (
+        ("http_1_endpoint_timeout", "endpoint_timeout"),
+        ("max_header_bytes", "max_request_header_bytes"),
+    ):
+        if other not in tree:
+            continue
+        if ours in tree and tree[ours] != tree[other]:
+            preferred = "http_1_endpoint_timeout" if ours == "endpoint_timeout" else ours
+            yield Notice(
+                (other,), f"the same setting as `{ours}`; `{preferred}` counts", "keep one of the two"
+            )
+        value = tree.pop(other)
+        if other == "http_1_endpoint_timeout" or ours not in tree:
+            tree[ours] = value
+
+
+def _lift_nats(tree: Tree) -> None:
+    """`[{host, port, user, pass}]` as `{hosts: [{hostname, port}], user, pass}`; left alone where the
+    users differ.
+    """
+    hosts = tree["nats"]
+    if not isinstance(hosts, tuple) or not hosts or not all(isinstance(host, dict) for host in hosts):
+        return
+    if any(
+        {k: h.get(k) for k in ("user", "pass")} != {k: hosts[0].get(k) for k in ("user", "pass")}
+        for h in hosts
+    ):
+        return
+    section: Tree = {key: hosts[0][key] for key in ("user", "pass") if hosts[0].get(key) is not None}
+    section["hosts"] = tuple(
+        {key: value for key, value in host.items() if key not in ("user", "pass")} for host in hosts
+    )
+    tree["nats"] = section
+
+
+def _zeros(tree: Tree) -> Iterator[Notice]:
+    """House decision 13: 0 is GoRouter's "off" for a bound that must not be off by accident."""
+    for key in ZERO_MEANS_DEFAULT:
+        if key in tree and _is_zero(tree[key]):
+            del tree[key]
+            yield Notice(
+                (key,), "0 means Vestibule's default here", "write a value, or `unlimited` to have no bound"
+            )
+
+
+def _is_zero(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    try:
+        return parse_duration(value) == 0
+    except ValueError:
+        return False
+
+
+def _head_cap(tree: Tree) -> Iterator[Notice]:
+    value = tree.get("max_request_header_bytes")
+    if isinstance(value, int) and value > MAX_HEAD_BYTES:
+        tree["max_request_header_bytes"] = MAX_HEAD_BYTES
+        yield Notice(
+            ("max_request_header_bytes",),
+            f"at most {MAX_HEAD_BYTES}, as in GoRouter; that is used",
+            "lower it",
+        )
+
+
+def _without_effect(tree: Tree) -> Iterator[Notice]:
+    for path, said in NO_EFFECT.items():
+        first, _, second = path.partition(".")
+        section = tree.get(first) if second else tree
+        key = second or first
+        if isinstance(section, dict) and key in section:
+            del section[key]
+            yield Notice((first, second) if second else (first,), said, "remove the key")
+
+
+def _http2(tree: Tree) -> Iterator[Notice]:
+    if tree.get("enable_http2") is True:
+        yield Notice(("enable_http2",), _LATER + ": only http/1.1 is offered", "remove the key")
+
+
+def _least_connection(tree: Tree) -> Iterator[Notice]:
+    if tree.get("balancing_algorithm") == "least-connection":
+        yield Notice(("balancing_algorithm",), _LATER + ": round-robin is used", "remove the key")
+
+
+_STEPS: tuple[Callable[[Tree], Iterator[Notice]], ...] = (
+    _drop_nulls, _older_shapes, _zeros, _head_cap, _without_effect, _http2, _least_connection,
+)  # fmt: skip

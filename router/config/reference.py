@@ -1,0 +1,144 @@
+"""The reference of the configuration, written from the model: docs/reference/config.md and
+bosh_like_config/router.yml.
+
+Promises: every key with an effect, its default and its reason, and every key without; a test compares the
+files with this. `python -m router.config.reference` writes both files below the current folder. Refuses to
+say anything the model does not.
+"""
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from router.config.ciphers import CipherSuites
+from router.config.legacy import NO_EFFECT, ZERO_MEANS_DEFAULT
+from router.config.load import keys_of, section_of
+from router.config.model import Config
+from router.config.scalars import is_duration
+
+_INTRO = """# Configuration
+
+Made by `python -m router.config.reference`; a test checks that it is current.
+
+Names are GoRouter's wherever GoRouter has one; an existing `gorouter.yml` starts unchanged. Durations
+are Go's (`20s`, `1m30s`, `100ms`); a bare number is nanoseconds. A certificate or key is PEM text, or
+the path of a file (relative to the configuration file). Any secret and any PEM may also be `{file:
+PATH}` or `{env: NAME}`; where both are given the file wins. Secrets are never printed. Lists in brackets
+hold the keys below them once per item.
+
+"""
+
+
+def reference() -> str:
+    """docs/reference/config.md."""
+    rows = "\n".join(f"| `{path}` | {default} | {about} |" for path, default, about in _rows(Config, ""))
+    zeros = ", ".join(f"`{key}`" for key in ZERO_MEANS_DEFAULT)
+    silent = "\n".join(f"| `{path}` | {said} |" for path, said in NO_EFFECT.items())
+    return (
+        f"{_INTRO}| key | default | meaning and reason |\n|---|---|---|\n{rows}\n\n"
+        f"## Zero\n\nFor {zeros} 0 means the default above, with a warning; `unlimited` means no bound.\n\n"
+        "## Older and newer spellings\n\n`nats` as a list of `{host, port, user, pass}` with one "
+        "user; `ca_certs` as one text; "
+        "`max_header_bytes` for `max_request_header_bytes`; `http_1_endpoint_timeout` for "
+        "`endpoint_timeout`; `name` for "
+        "`domain`; `organisation` and `organisation_unit` in certificate subjects.\n\n"
+        f"## Accepted without effect, each with one warning\n\n| key | why |\n|---|---|\n{silent}\n"
+    )
+
+
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for key, field in keys_of(model):
+        section, path = section_of(field.annotation), prefix + key
+        many = section is not None and field.annotation is not section
+        about = (field.description or "").replace("|", "\\|")
+        yield path + ("[]" if many else ""), "" if section and not many else f"`{_default(field)}`", about
+        if section is not None:
+            yield from _rows(section, path + ("[]." if many else "."))
+
+
+def router_yml() -> str:
+    """bosh_like_config/router.yml: every key at its default, so the file says what an empty one means."""
+    head = (
+        "# Every property of Vestibule, its default and the reason for it. Made by `python -m "
+        "router.config.reference`.\n"
+        "# A key in a comment has no default, or its default is `absent`. Lists of sections show one item.\n"
+    )
+    lines = [line for key, field in keys_of(Config) for line in ("", *_key(key, field))]
+    return head + "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _yaml(model: type[BaseModel], indent: str) -> Iterator[str]:
+    return (indent + line for key, field in keys_of(model) for line in _key(key, field))
+
+
+def _key(key: str, field: FieldInfo) -> Iterator[str]:
+    """One key with its reason above it; commented out where it has no default, or where saying it would
+    warn.
+    """
+    section, default = section_of(field.annotation), _default(field)
+    yield from textwrap.wrap(str(field.description), 100, initial_indent="# ", subsequent_indent="# ")
+    if section is not None and default == "section":
+        yield f"{key}:"
+        yield from _yaml(section, "  ")
+        return
+    off = default in ("absent", "required") or key == "enable_http2"
+    yield (
+        f"# {key}:{'' if default in ('absent', 'required') else ' ' + default}"
+        if off
+        else f"{key}: {default}"
+    )
+    if section is not None:
+        yield from (f"# {line}" for line in (f"{key}:", "  -", *_yaml(section, "    ")))
+
+
+def _default(field: FieldInfo) -> str:
+    """The default as YAML would spell it."""
+    if field.is_required():
+        return "required"
+    value: Any = field.get_default(call_default_factory=True, validated_data={})
+    match value:
+        case None:
+            return "absent"
+        case SecretStr() | "":
+            return "absent"
+        case BaseModel():
+            return "section"
+        case CipherSuites():
+            return ":".join((*value.tls13, *value.tls12))
+        case tuple() if value and isinstance(value[0], BaseModel):
+            items = [{key: getattr(item, name) for name, key in _names(type(item))} for item in value]
+            return _flow(items)
+        case float() if is_duration(field.metadata):
+            return f"{value:g}s"
+        case _:
+            return _flow(list(value) if isinstance(value, tuple) else value)
+
+
+def _names(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    return zip(model.model_fields, (key for key, _ in keys_of(model)), strict=True)
+
+
+def _flow(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+
+
+def main(root: Path) -> int:
+    """Write both files below `root`."""
+    for name, text in (
+        ("docs/reference/config.md", reference()),
+        ("bosh_like_config/router.yml", router_yml()),
+    ):
+        target = root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path.cwd()))

@@ -1,0 +1,249 @@
+"""YAML text -> plain values, and the line on which each of them stands.
+
+Promises: never raises for any text; reports every duplicate key; takes bounded time and memory (bytes,
+nesting, values after alias expansion). Lists become tuples, numbers remember their spelling (a password
+`0123` stays `0123`). Refuses to know what any key means.
+
+Source: YAML 1.2 core schema as go-yaml v3 (GoRouter's reader) applies it: no dates, no base-60 numbers.
+Explicit tags, merge keys, several documents and keys that are no scalars are refused: no gorouter.yml has
+them.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import yaml
+
+from router.config.problems import Where, printable
+
+MAX_BYTES = 4 * 1024 * 1024
+MAX_DEPTH = 32
+MAX_VALUES = 200_000  # after alias expansion; a large BOSH deployment has a few hundred
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(?:[0-9]{1,18}\.[0-9]{0,18}|\.[0-9]{1,18})(?:[eE][-+]?[0-9]{1,2})?", re.ASCII)
+_WORDS: dict[str, object] = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+
+
+class SpelledInt(int):
+    """An integer that knows how the file spells it."""
+
+    spelling: str
+
+
+class SpelledFloat(float):
+    """A decimal number that knows how the file spells it."""
+
+    spelling: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Something the YAML itself gets wrong: where, what was expected, and the way out."""
+
+    where: Where
+    line: int
+    value: str
+    expected: str
+    remedy: str
+
+
+@dataclass(slots=True)
+class Source:
+    """What a text holds: `tree` (None where it could not be read), `lines` by place, and its flaws."""
+
+    tree: object = None
+    lines: dict[Where, int] = field(default_factory=dict)
+    flaws: list[Flaw] = field(default_factory=list)
+
+    def line_of(self, where: Where) -> int:
+        """The line of `where`, or of the nearest place around it that the file spells out; 0 for none."""
+        while where and where not in self.lines:
+            where = where[:-1]
+        return self.lines.get(where, 0)
+
+
+class _Refused(Exception):  # noqa: N818 - not an error of ours; it ends the reading of one text
+    def __init__(self, line: int, value: str, expected: str, remedy: str) -> None:
+        self.flaw = (line, value, expected, remedy)
+
+
+def read_source(data: bytes) -> Source:
+    """Read one YAML document. Whatever is wrong stands in `flaws`; then `tree` may be None."""
+    source = Source()
+    if len(data) > MAX_BYTES:
+        expected, remedy = f"at most {MAX_BYTES} bytes", "remove what the router does not need"
+        source.flaws.append(Flaw((), 0, f"{len(data)} bytes", expected, remedy))
+        return source
+    try:
+        text = data.decode("utf-8-sig")
+        source.tree = _Builder(source).build(yaml.parse(text, Loader=_LOADER))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        source.flaws.append(Flaw((), line, "", "UTF-8 text", "save the file as UTF-8"))
+    except _Refused as refused:
+        source.flaws.append(Flaw((), *refused.flaw))
+    except yaml.YAMLError as error:
+        source.flaws.append(_syntax(error))
+    return source
+
+
+def _syntax(error: yaml.YAMLError) -> Flaw:
+    """The parser's complaint, without any text of the file: that text may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    line = mark.line + 1 if mark is not None else 0
+    return Flaw(
+        (),
+        line,
+        "",
+        "valid YAML: " + printable(str(said), 120),
+        "mend the file at this line or the one before",
+    )
+
+
+@dataclass(slots=True)
+class _Open:
+    """A container that is being read: its place, its items, and the key that waits for its value."""
+
+    where: Where
+    anchor: str | None
+    items: dict[str, object] | list[object]
+    key: str | None = None
+    size: int = 1
+
+
+class _Builder:
+    """Turns parser events into values without recursion, so that depth is ours to bound."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._stack: list[_Open] = []
+        self._anchors: dict[str, tuple[object, int]] = {}
+        self._values = 0
+        self._root: object = None
+        self._documents = 0
+
+    def build(self, events: Iterator[yaml.Event]) -> object:
+        for event in events:
+            handler = _HANDLERS.get(type(event))
+            if handler is not None:
+                handler(self, event)
+        return self._root
+
+    def document(self, event: yaml.Event) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            raise _Refused(
+                _line(event), "", "one YAML document", "remove everything from the second `---` on"
+            )
+
+    def scalar(self, event: yaml.ScalarEvent) -> None:
+        plain, _ = event.implicit
+        self._no_tag(event)
+        if self._awaits_key():
+            self._take_key(str(event.value), _line(event))
+        else:
+            self._put(_resolve(event.value) if plain else event.value, 1, event.anchor, _line(event))
+
+    def alias(self, event: yaml.AliasEvent) -> None:
+        if event.anchor not in self._anchors:
+            raise _Refused(_line(event), "", "an alias of an anchor that is complete", "write the value out")
+        if self._awaits_key():
+            raise _Refused(_line(event), "", "a plain key", "write the key out instead of an alias")
+        value, size = self._anchors[event.anchor]
+        self._put(value, size, None, _line(event))
+
+    def open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
+        self._no_tag(event)
+        if self._awaits_key():
+            raise _Refused(_line(event), "", "a plain key", "a list or mapping cannot be a key")
+        if len(self._stack) >= MAX_DEPTH:
+            raise _Refused(_line(event), "", f"at most {MAX_DEPTH} levels of nesting", "flatten the file")
+        where = self._here()
+        self._source.lines.setdefault(where, _line(event))
+        items: dict[str, object] | list[object] = {} if isinstance(event, yaml.MappingStartEvent) else []
+        self._stack.append(_Open(where, event.anchor, items))
+
+    def close(self, _event: yaml.Event) -> None:
+        done = self._stack.pop()
+        value = done.items if isinstance(done.items, dict) else tuple(done.items)
+        self._put(value, done.size, done.anchor, self._source.lines[done.where])
+
+    def _here(self) -> Where:
+        if not self._stack:
+            return ()
+        top = self._stack[-1]
+        return (*top.where, len(top.items) if top.key is None else top.key)
+
+    def _awaits_key(self) -> bool:
+        return bool(self._stack) and isinstance(self._stack[-1].items, dict) and self._stack[-1].key is None
+
+    def _take_key(self, key: str, line: int) -> None:
+        top = self._stack[-1]
+        if key in top.items:
+            first = self._source.lines.get((*top.where, key), 0)
+            remedy = f"keep one of the two; the first is on line {first}"
+            self._source.flaws.append(Flaw((*top.where, key), line, "", "each key once", remedy))
+        else:
+            self._source.lines[(*top.where, key)] = line
+        top.key = key
+
+    def _put(self, value: object, size: int, anchor: str | None, line: int) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = (value, size)
+        if not self._stack:
+            self._root = value
+            return
+        top = self._stack[-1]
+        top.size += size
+        if top.size > MAX_VALUES:
+            raise _Refused(line, "", f"at most {MAX_VALUES} values, aliases expanded", "use fewer aliases")
+        self._source.lines.setdefault(self._here(), line)
+        if isinstance(top.items, dict):
+            top.items[str(top.key)] = value
+            top.key = None
+        else:
+            top.items.append(value)
+
+    @staticmethod
+    def _no_tag(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+        if event.tag is not None and event.tag != "!":
+            remedy = "remove the tag and write the value plainly"
+            raise _Refused(_line(event), "", f"no tag (`{printable(event.tag, 40)}`)", remedy)
+
+
+_HANDLERS: dict[type[yaml.Event], Callable[..., None]] = {
+    yaml.DocumentStartEvent: _Builder.document,
+    yaml.ScalarEvent: _Builder.scalar,
+    yaml.AliasEvent: _Builder.alias,
+    yaml.MappingStartEvent: _Builder.open,
+    yaml.SequenceStartEvent: _Builder.open,
+    yaml.MappingEndEvent: _Builder.close,
+    yaml.SequenceEndEvent: _Builder.close,
+}
+
+
+def _line(event: yaml.Event) -> int:
+    mark = event.start_mark
+    return int(mark.line) + 1 if mark is not None else 0
+
+
+def _resolve(text: str) -> object:
+    """A plain scalar's value by the core schema; whatever is no number, boolean or null is text."""
+    if text in _WORDS:
+        return _WORDS[text]
+    number: SpelledInt | SpelledFloat
+    if _INT.fullmatch(text):
+        number = SpelledInt(text)
+    elif _FLOAT.fullmatch(text):
+        number = SpelledFloat(text)
+    else:
+        return text
+    number.spelling = text
+    return number
