@@ -1,0 +1,136 @@
+"""What a route leads to: frozen values that a routing table can share between its generations.
+
+Promises: an Endpoint, Pool or Route never changes once built, so that a request keeps what it looked up; two
+endpoints are equal when a registration said the same of them. Two cells are mutable on purpose and left out
+of equality, because they are liveness and not routing: Pulse (when last heard, how busy, marked until when)
+and Turn (whose turn it is).
+Refuses to know: where registrations come from, how an endpoint is chosen, clocks (every time is given, in
+seconds).
+
+Source: GoRouter's registry message and endpoint pool.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from authz.policy import PoolPolicy
+from registry.hostname import Host
+from registry.options import NO_OPTIONS, RouteOptions
+
+Protocol = Literal["http1", "http2"]
+
+
+class Pulse:
+    """The liveness of one endpoint of one route, shared by all generations of the table that hold it."""
+
+    __slots__ = ("expires", "failed_until", "in_flight")
+
+    def __init__(self, expires: float = 0.0) -> None:
+        self.expires = expires  # monotonic seconds; past it the endpoint has been silent for its TTL
+        self.failed_until = 0.0  # monotonic seconds; not chosen before, as long as another can be
+        self.in_flight = 0  # requests sent whose response head is not in yet
+
+
+class Turn:
+    """The round-robin cursor of a route, shared by all generations of its pool."""
+
+    __slots__ = ("next",)
+
+    def __init__(self, start: int = 0) -> None:
+        self.next = start
+
+
+class Tags(Mapping[str, str]):
+    """An endpoint's tags, frozen; where many share one tuple of names, half the size of a dict."""
+
+    __slots__ = ("_names", "_values")
+
+    def __init__(self, names: tuple[str, ...] = (), values: tuple[str, ...] = ()) -> None:
+        self._names = names
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._names:
+            return self._values[self._names.index(name)]
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Tags) and self._names == other._names:
+            return self._values == other._values
+        return Mapping.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(zip(self._names, self._values, strict=True)))
+
+    def __repr__(self) -> str:
+        return f"Tags({self._names!r}, {self._values!r})"
+
+
+NO_TAGS = Tags()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One back end as it registered. `ttl` in seconds; `updated_at_ns` since the epoch, 0 = not said."""
+
+    host: str  # a name or an address without brackets, ready to be dialled
+    port: int
+    tls: bool = False
+    app: str = ""
+    instance_id: str = ""
+    instance_index: str = ""
+    san: str = ""
+    protocol: Protocol = "http1"
+    tags: Tags = NO_TAGS
+    availability_zone: str = ""
+    isolation_segment: str = ""
+    route_service_url: str = ""
+    ttl: float = 120.0
+    updated_at_ns: int = 0
+    options: RouteOptions = NO_OPTIONS
+    pulse: Pulse = field(default_factory=Pulse, compare=False, repr=False)
+    address: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        object.__setattr__(self, "address", f"{shown}:{self.port}")
+
+
+class Balancing(NamedTuple):
+    """How a route spreads its requests; GoRouter's names. An empty hash_header and 0.0 mean: not set."""
+
+    algorithm: str = "round-robin"
+    hash_header: str = ""
+    hash_balance: float = 0.0
+
+
+DEFAULT_BALANCING = Balancing()
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The endpoints of one route with what holds for all; empty while an emptied route is kept for 503."""
+
+    endpoints: tuple[Endpoint, ...]
+    policy: PoolPolicy  # the conjunction of what the endpoints demand
+    balancing: Balancing = DEFAULT_BALANCING  # the last registration's
+    route_service_url: str = ""  # the last registration's
+    context_path: str = ""  # the route's path in the case of its first registration
+    turn: Turn = field(default_factory=Turn, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A pool under its key: canonical host (or `*.suffix`), then the lower-case path."""
+
+    key: str
+    host: Host
+    path: str  # "" or "/...", lower-case, no trailing slash
+    pool: Pool

@@ -1,0 +1,140 @@
+"""The flat options of a registered route, read once a change: one value that says what holds and what was
+wrong.
+
+Promises: never raises and never fails a registration, whatever the map holds. An option that cannot be used
+falls back to what held before, with a warning as a value. An access option that cannot be used never opens a
+route: what it means where is decided in authz/policy. Refuses to know: domains, JSON text, logging, the
+algorithms themselves.
+
+Source: RFC-0027 (flat map; string, number, true, false), RFC-0042 (hash options), Cloud Controller's size
+limit.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+from authz.policy import WITHOUT_OPTIONS, RoutePolicy, route_policy
+from identity.caller import shown
+
+DEFAULT_LIMIT = 1024  # bytes of UTF-8 compact JSON; about 25 app GUIDs
+
+Scalar: TypeAlias = str | int | float | bool
+Reason = Literal["too_large", "not_an_object", "nested", "bad_value"]
+
+_ALGORITHMS = frozenset({"round-robin", "least-connection", "hash"})
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
+_MAX_WARNINGS = 8
+_MAX_SHOWN = 64
+
+
+class OptionWarning(NamedTuple):
+    """One thing that was wrong: a bounded reason, key and value as sent (escaped), what holds instead."""
+
+    reason: Reason
+    key: str
+    value: str
+    in_effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOptions:
+    """What one registration asks of its route. `algorithm` is None where it asks for nothing usable."""
+
+    policy: RoutePolicy
+    algorithm: str | None = None
+    hash_header: str = ""
+    hash_balance: float = 0.0
+    warnings: tuple[OptionWarning, ...] = ()
+
+
+NO_OPTIONS = RouteOptions(WITHOUT_OPTIONS)
+
+
+def parse_options(raw: object, limit: int = DEFAULT_LIMIT) -> RouteOptions:
+    """The options of one registration; `raw` is the decoded JSON value, None where the field is missing or
+    null.
+
+    A map of more than `limit` bytes of UTF-8 compact JSON, or a value that is no map, is invalid as a whole:
+    nothing of it holds. Otherwise each pair stands or falls alone.
+    """
+    if raw is None or raw == {}:
+        return NO_OPTIONS
+    if not isinstance(raw, dict):
+        return _invalid(
+            (), OptionWarning("not_an_object", "", type(raw).__name__, "no option of this registration")
+        )
+    size = _size(raw)
+    if size is None or size > limit:
+        found = "too deep" if size is None else f"{size} bytes"
+        return _invalid(raw, OptionWarning("too_large", "", found, f"no option: the limit is {limit} bytes"))
+    pairs = {key: value for key, value in raw.items() if isinstance(value, Scalar)}
+    nested = [key for key in raw if key not in pairs]
+    warnings = [
+        OptionWarning("nested", shown(key), shown_value(raw[key]), "the pair is left out") for key in nested
+    ]
+    algorithm, header, balance = _balancing(pairs, warnings)
+    policy = route_policy(pairs, tuple(nested), "ok", tuple(raw))
+    return RouteOptions(policy, algorithm, header, balance, tuple(warnings[:_MAX_WARNINGS]))
+
+
+def shown_value(value: object) -> str:
+    """A peer's JSON value for a log: escaped, bounded; of an object or a list only its type."""
+    if isinstance(value, str):
+        return shown(value)
+    return type(value).__name__ if isinstance(value, dict | list) else repr(value)[:_MAX_SHOWN]
+
+
+def _invalid(raw_keys: Mapping[str, object] | tuple[str, ...], warning: OptionWarning) -> RouteOptions:
+    return RouteOptions(route_policy({}, (), "invalid", tuple(raw_keys)), warnings=(warning,))
+
+
+def _size(raw: Mapping[str, object]) -> int | None:
+    """Bytes of UTF-8 compact JSON; None where the nesting is too deep to write down."""
+    try:
+        return len(
+            json.dumps(raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        )
+    except RecursionError:
+        return None
+
+
+def _balancing(pairs: Mapping[str, Scalar], warnings: list[OptionWarning]) -> tuple[str | None, str, float]:
+    """Algorithm, hash header and hash balance, falling back one by one; adds to `warnings`."""
+    algorithm, header, balance = (
+        pairs.get(key, "") for key in ("loadbalancing", "hash_header", "hash_balance")
+    )
+    if algorithm == "":
+        return None, "", 0.0
+    if not (isinstance(algorithm, str) and algorithm in _ALGORITHMS):
+        warnings.append(
+            OptionWarning("bad_value", "loadbalancing", shown_value(algorithm), "the route's algorithm stays")
+        )
+        return None, "", 0.0
+    if algorithm != "hash":
+        return algorithm, "", 0.0
+    if not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
+        warnings.append(
+            OptionWarning("bad_value", "hash_header", shown_value(header), "the route's algorithm stays")
+        )
+        return None, "", 0.0
+    factor = _balance(balance)
+    if factor is None:
+        warnings.append(
+            OptionWarning("bad_value", "hash_balance", shown_value(balance), "0, no balancing between hashes")
+        )
+    return algorithm, header, factor or 0.0
+
+
+def _balance(value: Scalar) -> float | None:
+    """0 or a finite factor from 1.1 up, also as a string; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        factor = float(value or 0)
+    except (ValueError, OverflowError):
+        return None
+    return factor if factor == 0 or (factor >= 1.1 and math.isfinite(factor)) else None

@@ -1,0 +1,151 @@
+"""The routing table of one generation: frozen, cheap to look up in, cheap to follow with the next one.
+
+Promises: a lookup costs a bounded number of dictionary accesses; a table never changes, so that an exchange
+can keep the one it started with; the next generation shares every shard in which no host changed. Refuses to
+know: how routes come and go (ledger.py), policies, endpoints' health.
+
+Source: GoRouter's route lookup (registry and its trie). A host's shard comes from the high bits of its hash:
+inside a shard's dictionary the low bits place the entries, and they must stay spread.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from registry.endpoint import Endpoint, Pool, Route
+
+_SHARDS = 1024
+_SHIFT = 20
+
+
+class HostRoutes(NamedTuple):
+    """The routes of one host (or `*.suffix`) by path; no path has more than `depth` segments."""
+
+    depth: int
+    paths: Mapping[str, Route]
+
+    def longest(self, path: str) -> Route | None:
+        """The longest registered prefix of `path` in whole segments; one with endpoints goes first."""
+        if not self.depth:
+            return self.paths.get("")
+        rest = "/".join(path.lower().split("/", self.depth + 1)[: self.depth + 1])
+        empty: Route | None = None
+        while True:
+            route = self.paths.get(rest)
+            if route is not None:
+                if route.pool.endpoints:
+                    return route
+                empty = empty or route
+            if not rest:
+                return empty
+            rest = rest[: max(rest.rfind("/"), 0)]
+
+
+Shard = dict[str, HostRoutes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RouteTable:
+    """All routes at one moment. `len` counts routes; iteration is over all of them, in no promised order."""
+
+    generation: int = 0
+    size: int = 0
+    shards: tuple[Shard, ...] = ({},) * _SHARDS
+
+    def lookup(self, host: str, path: str) -> Route | None:
+        """The route for a canonical host and a path without its query, or None.
+
+        The exact host first; then `*.` before ever shorter suffixes (`a.b.c`: `*.b.c`, `*.c`), each with the
+        whole path. Paths match without regard to case. A route that is only there to answer 503 has an empty
+        pool.
+        """
+        shards = self.shards
+        routes = shards[hash(host) >> _SHIFT & _SHARDS - 1].get(host)
+        found = routes.longest(path) if routes is not None else None
+        dot = -1
+        while found is None:
+            dot = host.find(".", dot + 1)
+            if dot < 0:
+                return None
+            pattern = "*" + host[dot:]
+            routes = shards[hash(pattern) >> _SHIFT & _SHARDS - 1].get(pattern)
+            if routes is not None:
+                found = routes.longest(path)
+        return found
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Route]:
+        return (
+            route for shard in self.shards for routes in shard.values() for route in routes.paths.values()
+        )
+
+    def changed(self, routes: Mapping[tuple[str, str], Route | None]) -> "RouteTable":
+        """The next generation, in which each (host, path) of `routes` has that route, or none."""
+        touched: dict[str, dict[str, Route | None]] = {}
+        for (host, path), route in routes.items():
+            touched.setdefault(host, {})[path] = route
+        shards = list(self.shards)
+        copied: set[int] = set()
+        size = self.size
+        for host, paths in touched.items():
+            at = hash(host) >> _SHIFT & _SHARDS - 1
+            if at not in copied:
+                copied.add(at)
+                shards[at] = dict(shards[at])
+            size += _replace(shards[at], host, paths)
+        return RouteTable(self.generation + 1, size, tuple(shards))
+
+
+def _replace(shard: Shard, host: str, changes: Mapping[str, Route | None]) -> int:
+    """Put one host's changed paths into a shard that no table holds yet; return by how many routes it grew.
+
+    The depth of a host only grows while the host has routes: finding it anew would cost a walk over all its
+    paths.
+    """
+    before = shard.get(host)
+    paths = dict(before.paths) if before is not None else {}
+    depth = before.depth if before is not None else 0
+    grown = -len(paths)
+    for path, route in changes.items():
+        if route is None:
+            paths.pop(path, None)
+        else:
+            paths[path] = route
+            depth = max(depth, path.count("/"))
+    if paths:
+        shard[host] = HostRoutes(depth, paths)
+    else:
+        shard.pop(host, None)
+    return grown + len(paths)
+
+
+def routes_json(table: RouteTable) -> dict[str, list[dict[str, object]]]:
+    """GoRouter's answer to `/routes`: each uri with what is known of its endpoints."""
+    return {
+        route.key: [_endpoint_json(endpoint, route.pool) for endpoint in route.pool.endpoints]
+        for route in table
+    }
+
+
+def _endpoint_json(endpoint: Endpoint, pool: Pool) -> dict[str, object]:
+    """GoRouter's fields in its order; those it leaves out when empty are left out here too."""
+    shown: dict[str, object] = {
+        "address": endpoint.address,
+        "availability_zone": endpoint.availability_zone,
+        "protocol": endpoint.protocol,
+        "tls": endpoint.tls,
+        "ttl": int(endpoint.ttl),
+        "tags": dict(endpoint.tags),
+    }
+    optional: dict[str, object] = {
+        "route_service_url": pool.route_service_url,
+        "isolation_segment": endpoint.isolation_segment,
+        "private_instance_id": endpoint.instance_id,
+        "server_cert_domain_san": endpoint.san,
+        "load_balancing_algorithm": pool.balancing.algorithm,
+        "hash_header": pool.balancing.hash_header,
+        "hash_balance": pool.balancing.hash_balance,
+    }
+    return shown | {name: value for name, value in optional.items() if value}

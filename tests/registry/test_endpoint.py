@@ -1,0 +1,59 @@
+"""Tests of registry/endpoint.py: frozen values, equal by what was registered."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from authz.policy import NO_POLICY
+from registry.endpoint import NO_TAGS, Pool, Pulse, Tags, Turn
+from tests.registry.parts import endpoint, tags
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("10.0.0.1", "10.0.0.1:8080"),
+        ("web.internal", "web.internal:8080"),
+        ("2001:db8::1", "[2001:db8::1]:8080"),
+    ],
+)
+def test_the_address_brackets_ipv6_only(host: str, expected: str) -> None:
+    """`host` is what is dialled; `address` is what logs and keys show."""
+    assert expected == endpoint(host=host).address
+
+
+def test_liveness_is_not_part_of_equality() -> None:
+    """Two registrations that say the same are equal, whenever each was last heard."""
+    assert endpoint(expires=1.0) == endpoint(expires=2.0)
+    assert endpoint() != endpoint(tags=tags(component="x"))
+    assert hash(endpoint()) == hash(endpoint())
+
+
+def test_a_turn_is_not_part_of_equality() -> None:
+    """The cursor moves on every request; the pool stays what it is."""
+    one, other = (Pool((endpoint(),), NO_POLICY, turn=Turn(start)) for start in (1, 2))
+    assert one == other
+
+
+def test_an_endpoint_cannot_be_changed() -> None:
+    """A request keeps what it looked up."""
+    with pytest.raises(FrozenInstanceError):
+        endpoint().port = 1  # type: ignore[misc]
+
+
+def test_a_generation_can_share_the_pulse() -> None:
+    """A changed endpoint keeps the cell that requests in flight count in."""
+    pulse = Pulse(7.0)
+    assert replace(endpoint(pulse=pulse), app="new").pulse is pulse
+
+
+def test_tags_are_a_mapping_equal_by_content() -> None:
+    """Whatever the order, and against a plain dict too; a missing tag is missing."""
+    both = tags(component="x", app_id="y")
+    assert both == tags(app_id="y", component="x") == {"component": "x", "app_id": "y"}
+    assert hash(both) == hash(tags(app_id="y", component="x"))
+    assert both != tags(component="x", app_id="z")
+    assert both["app_id"] == "y"
+    assert both.get("space_id") is None
+    assert (Tags(), len(both)) == (NO_TAGS, 2)
+    assert "component" in repr(both)
