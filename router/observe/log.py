@@ -160,7 +160,7 @@ class Logger:
         """Log what failed."""
         self._log(ERROR, event, data)
 
-    def sparse(self, event: str, level: int = WARNING, **data: object) -> None:
+    def sparse(self, event: str, level: int = WARNING, /, **data: object) -> None:
         """Log an event that a peer can cause at will: the first SPARSE_PER_INTERVAL of each SPARSE_INTERVAL
         seconds are written; the next line that is tells in `suppressed` how many were not."""
         if level < self._output.level:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 
+from router.faults import Kind
 from router.observe.meters import Counter, Family, Histogram, Sampled, SampledVector, Single, Vector, render
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -51,6 +52,18 @@ class Metrics:
     def count_response(self, status: int | None) -> None:
         """Count a final status by its group; one that is no status, or none at all, under `xxx`."""
         self._by_group.get((status or 0) // 100, self._xxx).value += 1
+
+    def count_backend_fault(self, kind: Kind) -> None:
+        """Count a failed attempt under GoRouter's name for its cause, where there is one."""
+        match kind:
+            case "tls_name_mismatch":
+                self.backend_invalid_id.inc()
+            case "tls_untrusted" | "tls_expired" | "tls_client_certificate_rejected":
+                self.backend_invalid_tls_cert.inc()
+            case "tls_not_spoken" | "tls_handshake_failed" | "tls_handshake_timeout":
+                self.backend_tls_handshake_failed.inc()
+            case _:
+                pass
 
     def render(self) -> bytes:
         """What a scrape of the metrics endpoint reads."""
@@ -175,6 +188,12 @@ class Metrics:
         self.connections_open = self._sampled("gauge", "connections_open", "Client connections open now.")
         self.connections_shed = self._counters(
             "connections_shed", "Client connections closed by a limit, by reason.", "reason"
+        )
+        self.connections_refused = self._counters(
+            "connections_refused", "Client connections ended before their first request, by reason.", "reason"
+        )
+        self.internal_errors = self._counter(
+            "internal_errors", "Connections ended by an error in the router itself; each is logged."
         )
         self.client_bytes = self._counters(
             "client_bytes", "Body bytes exchanged with clients, `in` or `out`.", "direction"

@@ -1,0 +1,417 @@
+"""The composition root: builds every part, starts it, reloads it, drains it. Nothing else constructs.
+
+Promise: `App.run` returns 0 after a drain or a stop and 1 when the drain deadline was passed; it raises only before anything
+listens (a port that is taken). A reload either takes whole effect for new requests and handshakes, or none, and says so
+loudly; connections are kept.
+
+Signals, as GoRouter's: SIGUSR1 drains, SIGTERM and SIGINT stop at once, SIGHUP reloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Final
+
+from authz.decide import unenforced
+from registry.endpoint import Endpoint
+from registry.ledger import Change, Ledger, LedgerSettings
+from registry.subscriber_nats import Subscriber, SubscriberSettings
+from registry.table import RouteTable
+from router.config.compile import CompileError, compile_config
+from router.config.load import load
+from router.config.model import Config
+from router.config.problems import Problem
+from router.connection import Connections
+from router.downstream import Downstream
+from router.l7.exchange import Router
+from router.l7.serve_http1 import serve_http1
+from router.live import Live, Snapshot
+from router.nats import nats_settings
+from router.net import systemd
+from router.net.budget import Budget, BudgetLimits
+from router.net.deadline import Wheel
+from router.net.listener import Listener, bind
+from router.observe.access_log import AccessLog, AccessLogOptions
+from router.observe.endpoints import Handler, health_handlers, metrics_handlers, routes_handlers
+from router.observe.health import Health
+from router.observe.log import LEVELS, Logger, Output
+from router.observe.metrics import Metrics
+from router.observe.registry_counts import RegistryCounts
+from router.observe.sink import DescriptorTarget, FileTarget, Sink
+from router.observe.status import StatusServer, tls_context
+
+FLUSH_SECONDS: Final = 0.1
+SINK_SECONDS: Final = 2.0
+NEEDS_RESTART: Final = (
+    "nats", "status", "prometheus", "metrics", "isolation_segments", "routing_table_sharding_mode", "droplet_stale_threshold",
+    "prune_stale_droplets_interval", "start_response_delay_interval", "max_route_options_size", "index", "access_log",
+    "empty_pool_response_code_503", "empty_pool_timeout", "suspend_pruning_if_nats_unavailable",
+    "per_app_prometheus_http_metrics_reporting", "extra_headers_to_log",
+)  # fmt: skip
+"""Keys whose change a reload reports but does not carry out."""
+
+
+class App:
+    """One router process."""
+
+    def __init__(self, path: Path, config: Config, warnings: Sequence[Problem], loop: asyncio.AbstractEventLoop) -> None:
+        """Raises CompileError when the configuration cannot be built, OSError when the access log cannot be opened."""
+        self._path = path
+        self._loop = loop
+        self._wheel = Wheel(loop)
+        stdout = Sink(DescriptorTarget(1))
+        self._stdout = stdout
+        self._output = Output(stdout, LEVELS[config.logging.level], config.logging.format.timestamp)
+        self._log = Logger(self._output)
+        self._metrics = Metrics(per_app=config.per_app_prometheus_http_metrics_reporting)
+        self._health = Health()
+        snapshot = compile_config(config, 1, loop, self._wheel)
+        self._live = Live(snapshot, RouteTable())
+        self._access_log = self._make_access_log(config)
+        self._ledger = Ledger(_ledger_settings(config), first_turn=lambda: random.randrange(1 << 16))  # noqa: S311
+        self._subscriber = self._make_subscriber(config)
+        router = Router(
+            self._live,
+            loop,
+            self._metrics,
+            self._log.named("proxy"),
+            self._access_log,
+            self._health,
+            self._prune,
+        )
+        self._router = router
+
+        async def serve(downstream: Downstream) -> None:
+            await serve_http1(downstream, router)
+
+        self._connections = Connections(self._live, serve, self._wheel, loop, self._metrics, self._log.named("connection"))
+        self._listeners: dict[tuple[str, int], Listener] = {}
+        self._status: list[StatusServer] = []
+        self._stopping = asyncio.Event()
+        self._draining = False
+        self._exit_status = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._say_warnings(warnings)
+        self._set_sources()
+
+    # ---- the life
+
+    async def run(self) -> int:
+        """Serve until told to stop; returns the exit status. Raises OSError when a port cannot be had."""
+        config = self._live.snapshot.config
+        self._sync_listeners(config, systemd.inherited_sockets(os.environ))
+        await self._start_status(config)
+        for listener in self._listeners.values():
+            listener.open()
+        self._spawn(self._subscriber.run())
+        self._spawn(self._become_healthy(config))
+        self._handle_signals()
+        flusher = self._loop.call_later(FLUSH_SECONDS, self._flush)
+        self._log.info(
+            "router-started",
+            ports=[port for _, port in self._listeners],
+            generation=self._live.snapshot.generation,
+        )
+        systemd.notify("READY=1")
+        try:
+            await self._stopping.wait()
+        finally:
+            systemd.notify("STOPPING=1")
+            await self._close()
+            flusher.cancel()
+        return self._exit_status
+
+    async def _become_healthy(self, config: Config) -> None:
+        """The table needs the first connection and a round of registrations before traffic may come."""
+        await self._subscriber.first_connection.wait()
+        await asyncio.sleep(config.start_response_delay_interval)
+        self._health.started()
+        self._log.info("router-healthy", routes=len(self._live.table))
+
+    async def _close(self) -> None:
+        self._health.degrade()
+        for listener in self._listeners.values():
+            listener.close()
+        self._connections.abort()
+        await self._connections.wait_closed(self._loop.time() + 1.0)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for server in self._status:
+            await server.close()
+        self._live.snapshot.idle.close()
+        self._wheel.close()
+        self._log.info("router-stopped", exit_status=self._exit_status)
+        self._access_log.close(SINK_SECONDS)
+        self._stdout.close(SINK_SECONDS)
+
+    async def _drain(self) -> None:
+        """Bad health first, so that balancers turn away; then no new connections; then the requests in flight get their time."""
+        limits = self._live.snapshot.limits
+        self._health.degrade()
+        self._log.info("drain-started", wait=limits.drain_wait, timeout=limits.drain_deadline)
+        await asyncio.sleep(limits.drain_wait)
+        for listener in self._listeners.values():
+            listener.close()
+        self._connections.close_idle()
+        if not await self._connections.wait_closed(self._loop.time() + limits.drain_deadline):
+            self._exit_status = 1
+            self._log.error("drain-deadline-passed", connections=len(self._connections))
+        self._stopping.set()
+
+    # ---- signals
+
+    def _handle_signals(self) -> None:
+        handlers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: self._stopping.set,
+            signal.SIGINT: self._stopping.set,
+            signal.SIGUSR1: self._start_drain,
+            signal.SIGHUP: self._start_reload,
+        }
+        for number, handler in handlers.items():
+            self._loop.add_signal_handler(number, handler)
+
+    def _start_drain(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self._spawn(self._drain())
+
+    def _start_reload(self) -> None:
+        self._spawn(self._reload())
+
+    async def _reload(self) -> None:
+        """The file again, through the same funnel as at the start; on any error the old configuration stays."""
+        systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            loaded = await self._loop.run_in_executor(None, load, self._path)
+            if loaded.config is None:
+                for problem in loaded.problems:
+                    self._log.error("config-problem", problem=str(problem))
+                self._reload_failed("the configuration has problems")
+                return
+            self._say_warnings(loaded.warnings)
+            self._adopt(loaded.config)
+        except (CompileError, OSError) as error:
+            self._reload_failed(str(error))
+        except Exception as error:
+            self._reload_failed(f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            systemd.notify("READY=1")
+
+    def _reload_failed(self, why: str) -> None:
+        self._metrics.config_reloads.labels("error").inc()
+        self._log.error("config-reload-failed", reason=why, generation=self._live.snapshot.generation)
+
+    def _adopt(self, config: Config) -> None:
+        """Build everything, then swap: nothing of the old configuration is touched before nothing can fail any more."""
+        old = self._live.snapshot
+        snapshot = compile_config(config, old.generation + 1, self._loop, self._wheel, old)
+        self._access_log.reopen()
+        if not self._draining:
+            self._sync_listeners(config, {})
+        self._live.snapshot = snapshot
+        if snapshot.idle is not old.idle:
+            old.idle.close()
+        for listener in self._listeners.values():
+            listener.budget.limits = _budget_limits(snapshot)
+            listener.open()
+        self._output.level = LEVELS[config.logging.level]
+        late = [key for key in NEEDS_RESTART if getattr(config, key) != getattr(old.config, key)]
+        if late:
+            self._log.warning("config-needs-restart", keys=late)
+        self._metrics.config_reloads.labels("ok").inc()
+        self._log.info("config-reloaded", generation=snapshot.generation)
+
+    # ---- parts
+
+    def _sync_listeners(self, config: Config, inherited: dict[int, socket.socket]) -> None:
+        """Listen on exactly the configured ports: the new ones are bound before an old one is closed. Raises OSError."""
+        wanted: dict[tuple[str, int], bool] = {}
+        if not config.disable_http:
+            wanted["http", config.port] = False
+        if config.enable_ssl:
+            wanted["https", config.ssl_port] = True
+        bound: dict[tuple[str, int], Listener] = {}
+        try:
+            for key, tls in wanted.items():
+                if key not in self._listeners:
+                    bound[key] = self._make_listener(key[0], inherited.get(key[1]) or bind("::", key[1]), tls=tls)
+        except OSError:
+            for listener in bound.values():
+                listener.close()
+            raise
+        for key in self._listeners.keys() - wanted.keys():
+            self._listeners.pop(key).close()
+        self._listeners.update(bound)
+
+    def _make_listener(self, name: str, sock: socket.socket, *, tls: bool) -> Listener:
+        snapshot = self._live.snapshot
+        shed = self._metrics.connections_shed
+        return Listener(
+            name,
+            sock,
+            tls=tls,
+            budget=Budget(_budget_limits(snapshot)),
+            loop=self._loop,
+            serve=self._connections.accept,
+            shed=lambda reason: shed.labels(reason).inc(),
+            pause_seconds=snapshot.limits.accept_pause,
+        )
+
+    async def _start_status(self, config: Config) -> None:
+        """Health, the route table and the metrics, each on its own port. Raises OSError."""
+        status = config.status
+        health = health_handlers(self._health)
+        if status.enable_nontls_health_checks and status.port:
+            await self._serve_status(health, status.host, status.port)
+        if status.tls.certificate:
+            await self._serve_status(
+                health,
+                status.host,
+                status.tls.port,
+                status.tls.certificate,
+                status.tls.key.get_secret_value(),
+            )
+        if status.routes.port:
+            handlers = routes_handlers(status.user, status.password.get_secret_value(), lambda: self._live.table)
+            await self._serve_status(handlers, "127.0.0.1", status.routes.port)
+        address = config.metrics_address
+        if address is not None:
+            prometheus = config.prometheus
+            await self._serve_status(
+                metrics_handlers(self._metrics, config.metrics.path), *address,
+                prometheus.certificate, prometheus.private_key.get_secret_value(), prometheus.client_ca,
+            )  # fmt: skip
+
+    async def _serve_status(
+        self,
+        handlers: dict[str, Handler],
+        host: str,
+        port: int,
+        certificate: str = "",
+        key: str = "",
+        client_ca: str = "",
+    ) -> None:
+        context = None
+        if certificate:
+            context = tls_context(certificate.encode(), key.encode(), client_ca.encode() if client_ca else None)
+        server = StatusServer(handlers)
+        await server.start(host, port, context)
+        self._status.append(server)
+
+    def _make_access_log(self, config: Config) -> AccessLog:
+        logging = config.logging
+        options = AccessLogOptions(
+            format=config.access_log.format,
+            disable_log_forwarded_for=logging.disable_log_forwarded_for,
+            disable_log_source_ip=logging.disable_log_source_ip,
+            redact_query_params=logging.redact_query_params,
+            extra_headers_to_log=config.extra_headers_to_log,
+            extra_access_log_fields=logging.extra_access_log_fields,
+            enable_attempts_details=logging.enable_attempts_details,
+            sampling=config.access_log.sampling,
+        )
+        sink = Sink(FileTarget(config.access_log.file)) if config.access_log.file else self._stdout
+        return AccessLog(options, [sink])
+
+    def _make_subscriber(self, config: Config) -> Subscriber:
+        settings = SubscriberSettings(
+            register_interval=config.start_response_delay_interval,
+            stale_threshold=config.droplet_stale_threshold,
+            prune_interval=config.prune_stale_droplets_interval,
+            suspend_pruning=config.suspend_pruning_if_nats_unavailable,
+            max_options=config.max_route_options_size,
+            index=config.index,
+        )
+        return Subscriber(
+            settings,
+            nats_settings(config),
+            self._ledger,
+            log=self._log.named("registry"),
+            metrics=RegistryCounts(self._metrics),
+            publish=self._publish,
+            clock=self._loop.time,
+        )
+
+    def _publish(self, table: RouteTable, changes: Sequence[Change]) -> None:
+        self._live.table = table
+        for change in changes:
+            for event in change.events:
+                if event.new_options:
+                    self._warn_unenforced(table, event.endpoint, event.key)
+
+    def _warn_unenforced(self, table: RouteTable, endpoint: Endpoint, key: str) -> None:
+        """R318: options that their domain does not enforce, once a change."""
+        host, _, path = key.partition("/")
+        domain = self._live.snapshot.domains.claim(host)
+        route = table.lookup(host, f"/{path}")
+        warning = unenforced(domain, route.pool.policy) if route is not None and route.key == key else None
+        if warning is not None:
+            self._log.named("registry").sparse("route-options-not-enforced", route=key, app=endpoint.app, warning=warning)
+
+    def _prune(self, key: str, endpoint: Endpoint) -> None:
+        """A TLS endpoint that is not who it said leaves the table at once (contract f.2)."""
+        change = self._ledger.remove_endpoint(key, endpoint, self._loop.time())
+        if change.routing:
+            self._log.info("prune-failed-endpoint", route=key, backend=endpoint.address, instance_id=endpoint.instance_id)
+            self._subscriber.publish_soon(change)
+
+    def _set_sources(self) -> None:
+        metrics, subscriber = self._metrics, self._subscriber
+        metrics.total_routes.source = lambda: len(self._live.table)
+        metrics.ms_since_last_registry_update.source = lambda: (self._loop.time() - subscriber.heard_at) * 1000
+        metrics.buffered_messages.source = lambda: subscriber.buffered
+        metrics.total_dropped_messages.source = lambda: subscriber.dropped
+        metrics.connections_open.source = lambda: len(self._connections)
+        metrics.access_log_dropped.source = lambda: self._access_log.dropped
+        metrics.log_dropped.source = lambda: self._stdout.dropped
+        metrics.certificate_expiry_seconds.source = lambda: {
+            (certificate.label,): certificate.not_after for certificate in self._live.snapshot.contexts.certificates
+        }
+
+    def _flush(self) -> None:
+        self._access_log.flush()
+        if not self._stopping.is_set():
+            self._loop.call_later(FLUSH_SECONDS, self._flush)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("task-failed", error=f"{type(error).__name__}: {error}")
+
+    def _say_warnings(self, warnings: Sequence[Problem]) -> None:
+        for warning in warnings:
+            self._log.warning("config-warning", warning=str(warning))
+
+
+def _ledger_settings(config: Config) -> LedgerSettings:
+    return LedgerSettings(
+        sharding_mode=config.routing_table_sharding_mode,
+        isolation_segments=frozenset(config.isolation_segments),
+        empty_pool_503=config.empty_pool_response_code_503,
+        empty_pool_timeout=config.empty_pool_timeout,
+        algorithm=config.balancing_algorithm,
+    )
+
+
+def _budget_limits(snapshot: Snapshot) -> BudgetLimits:
+    limits = snapshot.limits
+    return BudgetLimits(
+        max_connections=limits.max_connections,
+        per_address=limits.max_connections_per_address,
+        rate=limits.connection_rate,
+        rate_per_address=limits.connection_rate_per_address,
+    )

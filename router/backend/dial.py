@@ -1,0 +1,186 @@
+"""One new backend connection: resolve, connect, and for TLS endpoints verify who answers.
+
+Promise: an `Upstream` that is connected and, for TLS, whose certificate chains to the configured roots and names
+`server_cert_domain_san` (a DNS name; the common name never counts), or, where a registration gives none, the address itself
+as an IP SAN. Everything else is a `Fault` from the fault table; nothing was sent. Deadlines: dial and handshake each have
+their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+
+from registry.endpoint import Endpoint
+from router.backend.upstream import Upstream
+from router.faults import Fault, Kind
+from router.net.deadline import Wheel
+from router.net.stream import Stream
+from router.tls.certificates import PrivateKey, name_matches, subject_alternative_names
+from router.tls.session import HandshakeError, TlsStream
+
+_HANDSHAKE_FAULTS: Final[dict[str, Kind]] = {
+    "not_tls": "tls_not_spoken",
+    "unknown_ca": "tls_untrusted",
+    "bad_certificate": "tls_untrusted",
+    "bad_ca": "tls_untrusted",
+    "bad_purpose": "tls_untrusted",
+    "bad_signature": "tls_untrusted",
+    "path_length": "tls_untrusted",
+    "name_constraint": "tls_untrusted",
+    "expired": "tls_expired",
+    "not_yet_valid": "tls_expired",
+    "certificate_required": "tls_client_certificate_rejected",
+    "alert_unknown_ca": "tls_client_certificate_rejected",
+    "alert_bad_certificate": "tls_client_certificate_rejected",
+}
+_OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+@dataclass(frozen=True, slots=True)
+class BackendTls:
+    """How backends are verified, and who the router says it is."""
+
+    roots: tuple[x509.Certificate, ...]
+    system_roots: bool
+    verify: bool
+    ciphers: str = ""
+    chain: tuple[x509.Certificate, ...] = ()
+    key: PrivateKey | None = None
+
+    def context(self) -> SSL.Context:
+        """A client context; raises ValueError or SSL.Error when OpenSSL refuses a part of it."""
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        if self.ciphers:
+            context.set_cipher_list(self.ciphers.encode())
+        store = context.get_cert_store()
+        if store is None:
+            raise ValueError("OpenSSL has no certificate store")
+        for root in self.roots:
+            store.add_cert(crypto.X509.from_cryptography(root))
+        if self.system_roots:
+            context.set_default_verify_paths()
+        if self.key is not None:
+            context.use_privatekey(self.key)
+            context.use_certificate(self.chain[0])
+            for issuer in self.chain[1:]:
+                context.add_extra_chain_cert(issuer)
+        context.set_verify(SSL.VERIFY_PEER if self.verify else SSL.VERIFY_NONE, _note_error if self.verify else None)
+        return context
+
+
+def _note_error(connection: SSL.Connection, cert: crypto.X509, error: int, depth: int, ok: int) -> bool:
+    if not ok:
+        connection.get_app_data().error = error
+    return bool(ok)
+
+
+class Dialer:
+    """Opens backend connections for one configuration generation."""
+
+    def __init__(
+        self,
+        tls: BackendTls,
+        loop: asyncio.AbstractEventLoop,
+        wheel: Wheel,
+        dial_timeout: float,
+        handshake_timeout: float,
+    ) -> None:
+        self._context = tls.context()
+        self._verify = tls.verify
+        self._loop = loop
+        self._wheel = wheel
+        self._dial_timeout = dial_timeout
+        self._handshake_timeout = handshake_timeout
+
+    async def dial(self, endpoint: Endpoint) -> Upstream:
+        """Raises Fault."""
+        started = self._loop.time()
+        stream = await self._connect(endpoint, started + self._dial_timeout)
+        upstream = Upstream(stream, endpoint)
+        upstream.dial_time = self._loop.time() - started
+        if endpoint.tls:
+            before = self._loop.time()
+            upstream.stream = await self._secure(stream, endpoint)
+            upstream.tls_time = self._loop.time() - before
+        return upstream
+
+    async def _connect(self, endpoint: Endpoint, until: float) -> Stream:
+        family, address = await self._resolve(endpoint, until)
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise Fault("out_of_descriptors" if error.errno in _OUT_OF_DESCRIPTORS else "dial_failed", str(error)) from error
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream = Stream(sock, self._loop, self._wheel)
+        try:
+            code = sock.connect_ex(address)
+            if code == errno.EINPROGRESS:
+                await stream.writable(until)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise Fault("dial_failed", errno.errorcode.get(code, str(code)))
+        except TimeoutError as error:
+            stream.close()
+            raise Fault("dial_timeout") from error
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    async def _resolve(self, endpoint: Endpoint, until: float) -> tuple[int, tuple[str, int]]:
+        """Registrations carry addresses; a name costs a look-up in a thread, within the dial deadline."""
+        host = endpoint.host
+        if host[:1].isdigit() and host.replace(".", "").isdigit():
+            return socket.AF_INET, (host, endpoint.port)
+        host = host.strip("[]")
+        if ":" in host:
+            return socket.AF_INET6, (host, endpoint.port)
+        try:
+            async with asyncio.timeout_at(until):
+                found = await self._loop.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM)
+        except TimeoutError as error:
+            raise Fault("dial_timeout", "name look-up") from error
+        except (OSError, UnicodeError) as error:
+            raise Fault("dial_failed", "name look-up failed") from error
+        family, _, _, _, address = found[0]
+        return family, (str(address[0]), endpoint.port)
+
+    async def _secure(self, plain: Stream, endpoint: Endpoint) -> TlsStream:
+        stream = TlsStream(plain.detach(), self._context, self._loop, self._wheel)
+        try:
+            await stream.handshake_client(endpoint.san or None, self._loop.time() + self._handshake_timeout)
+            if self._verify:
+                _check_name(stream, endpoint)
+        except HandshakeError as error:
+            stream.reset()
+            raise Fault(_HANDSHAKE_FAULTS.get(error.reason, "tls_handshake_failed"), error.detail) from error
+        except TimeoutError as error:
+            stream.reset()
+            raise Fault("tls_handshake_timeout") from error
+        except BaseException:
+            stream.reset()
+            raise
+        return stream
+
+
+def _check_name(stream: TlsStream, endpoint: Endpoint) -> None:
+    """RFC 6125: the registered DNS name, else the address among the IP SANs (a name match is not asked of an address)."""
+    cert = stream.tls.get_peer_certificate(as_cryptography=True)
+    names, addresses = subject_alternative_names(cert) if cert is not None else ((), ())
+    if endpoint.san:
+        matched = any(name_matches(name, endpoint.san.lower()) for name in names)
+    else:
+        matched = endpoint.host.strip("[]") in addresses
+    if not matched:
+        raise Fault("tls_name_mismatch")

@@ -1,0 +1,50 @@
+"""A backend connection and its endpoint: what the pool keeps and the exchange speaks over."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from registry.endpoint import Endpoint
+from router.net.channel import Channel
+from router.net.deadline import Timed
+from router.net.stream import Stream
+
+
+class Keeper(Protocol):
+    """Where an idle connection waits."""
+
+    def evict(self, upstream: Upstream) -> None: ...
+
+
+class Upstream(Channel):
+    """A connection to one endpoint."""
+
+    __slots__ = ("dial_time", "endpoint", "rest", "reused", "tls_time")
+
+    def __init__(self, stream: Stream, endpoint: Endpoint) -> None:
+        super().__init__(stream)
+        self.endpoint = endpoint
+        self.rest = Rest(self)
+        self.reused = False
+        self.dial_time = 0.0
+        self.tls_time = 0.0
+
+    def close(self) -> None:
+        """Close now, wherever the connection is."""
+        self.stream.wheel.forget(self.rest)
+        self.stream.close()
+
+
+class Rest(Timed):
+    """A connection's time without a request: it ends at the idle deadline, or as soon as the connection becomes readable."""
+
+    __slots__ = ("keeper", "upstream")
+
+    def __init__(self, upstream: Upstream) -> None:
+        super().__init__()
+        self.upstream = upstream
+        self.keeper: Keeper | None = None
+
+    def expire(self) -> None:
+        if self.keeper is not None:
+            self.keeper.evict(self.upstream)

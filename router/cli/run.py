@@ -1,0 +1,53 @@
+"""`vestibule run -c FILE`: the router itself."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+SUMMARY = "run the router"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, required=True, help="the configuration (YAML)")
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The exit status: 0 after a drain or a stop, 1 for a configuration that does not load or a drain that took too long."""
+    from router.config.load import load
+
+    loaded = load(arguments.config)
+    if loaded.config is None:
+        print("Error loading config", file=sys.stderr)
+        for problem in loaded.problems:
+            print(problem, file=sys.stderr)
+        return 1
+    from router.app import App
+    from router.config.compile import CompileError
+
+    config, warnings = loaded.config, loaded.warnings
+
+    async def main() -> int:
+        return await App(arguments.config, config, warnings, asyncio.get_running_loop()).run()
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(main())
+    except CompileError as error:
+        print(f"Error loading config\n{error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"vestibule: cannot start: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,209 @@
+"""A valid `Config` -> the `Snapshot` that the data plane reads, with every TLS context really built.
+
+Promise: either a whole snapshot, or a `CompileError` that says which key could not be built; nothing of the running
+configuration is touched. What a reload does not change is carried over: idle backend connections while their TLS settings
+stand, and the contexts of unchanged (policy, certificate) pairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+
+from authz.domain import DomainPolicy, DomainTable
+from router.backend.dial import BackendTls, Dialer
+from router.backend.pool import IdlePool
+from router.config.domains import DomainConfig
+from router.config.model import Config
+from router.config.sections import Subject as SubjectConfig
+from router.l7.hygiene import HeaderPolicy, header_policy
+from router.limits import Limits
+from router.live import Snapshot
+from router.net.deadline import Wheel
+from router.tls.certificates import ServerCertificate, read_certificates, read_pair, read_server_certificate
+from router.tls.contexts import ClientPolicy, Contexts, Subject, SubjectRule, TlsSettings
+from router.wire.http1 import HeadLimits
+
+
+class CompileError(Exception):
+    """What could not be built, as (path of the key, why)."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path = path
+        self.why = why
+
+
+def compile_config(
+    config: Config,
+    generation: int,
+    loop: asyncio.AbstractEventLoop,
+    wheel: Wheel,
+    previous: Snapshot | None = None,
+) -> Snapshot:
+    """Raises CompileError."""
+    limits = Limits.from_config(config)
+    policies = {domain.pattern: _domain_client_policy(domain) for domain in config.client_domains}
+    domains = DomainTable(_domain_policy(domain, policies[domain.pattern]) for domain in config.client_domains)
+    contexts = _contexts(config, domains, policies, previous.contexts if previous is not None else None)
+    return Snapshot(
+        generation=generation,
+        config=config,
+        limits=limits,
+        request_limits=HeadLimits(limits.request_head_bytes, limits.request_fields),
+        response_limits=HeadLimits(limits.response_head_bytes, limits.response_fields),
+        domains=domains,
+        contexts=contexts,
+        headers=_headers(config),
+        xfcc_mode=config.forwarded_client_cert,
+        xfcc_format="raw",
+        dialer=_dialer(config, limits, loop, wheel),
+        idle=_idle(config, limits, previous),
+        healthcheck_user_agent=config.healthcheck_user_agent.encode(),
+    )
+
+
+def _contexts(config: Config, domains: DomainTable, policies: dict[str, ClientPolicy], previous: Contexts | None) -> Contexts:
+    certificates = list(_server_certificates(config)) if config.enable_ssl else []
+    settings = TlsSettings(
+        config.min_tls_version,
+        config.max_tls_version,
+        ":".join(config.cipher_suites.tls12),
+        ":".join(config.cipher_suites.tls13),
+    )
+    try:
+        return Contexts(certificates, settings, _default_client_policy(config), domains, policies, previous)
+    except (SSL.Error, ValueError) as error:
+        raise CompileError("tls_pem", f"a TLS context could not be built: {error}") from error
+
+
+def _server_certificates(config: Config) -> Iterable[ServerCertificate]:
+    for index, pair in enumerate(config.tls_pem):
+        try:
+            yield read_server_certificate(pair.cert_chain, pair.private_key.get_secret_value())
+        except ValueError as error:
+            raise CompileError(f"tls_pem[{index}]", str(error)) from error
+
+
+def _domain_client_policy(domain: DomainConfig) -> ClientPolicy:
+    try:
+        crls = tuple(crl for text in domain.crls for crl in _read_crls(text)) if domain.crls else None
+        return ClientPolicy("require", read_certificates(domain.ca_certs), crls)
+    except ValueError as error:
+        raise CompileError(f"{domain.dialect}[domain={domain.pattern}]", str(error)) from error
+
+
+def _read_crls(pem: str) -> Iterable[x509.CertificateRevocationList]:
+    """Every CRL of a PEM text."""
+    end = "-----END X509 CRL-----"
+    for part in pem.split(end)[:-1]:
+        yield x509.load_pem_x509_crl((part.strip() + "\n" + end + "\n").encode())
+
+
+def _default_client_policy(config: Config) -> ClientPolicy:
+    """The global client_cert_validation, for hosts that no domain claims; GoRouter's meaning."""
+    if config.client_cert_validation == "none":
+        return ClientPolicy()
+    texts = [config.client_ca_certs] if config.client_ca_certs else []
+    if not config.only_trust_client_ca_certs:
+        texts += config.ca_certs
+    try:
+        anchors = tuple(cert for text in texts if text for cert in read_certificates(text))
+    except ValueError as error:
+        raise CompileError("client_ca_certs", str(error)) from error
+    rules: tuple[SubjectRule, ...] = ()
+    if config.enable_verify_client_certificate_metadata:
+        rules = tuple(
+            (_subject(rule.issuer_in_chain), tuple(_subject(subject) for subject in rule.valid_cert_subjects))
+            for rule in config.verify_client_certificate_metadata
+        )
+    return ClientPolicy(
+        config.client_cert_validation,
+        anchors,
+        system_roots=not config.only_trust_client_ca_certs,
+        metadata=rules,
+    )
+
+
+def _subject(subject: SubjectConfig) -> Subject:
+    many = (
+        (NameOID.COUNTRY_NAME, subject.country),
+        (NameOID.ORGANIZATION_NAME, subject.organization),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, subject.organizational_unit),
+        (NameOID.LOCALITY_NAME, subject.locality),
+        (NameOID.STATE_OR_PROVINCE_NAME, subject.province),
+        (NameOID.STREET_ADDRESS, subject.street_address),
+        (NameOID.POSTAL_CODE, subject.postal_code),
+        (NameOID.COMMON_NAME, (subject.common_name,) if subject.common_name else ()),
+        (NameOID.SERIAL_NUMBER, (subject.serial_number,) if subject.serial_number else ()),
+    )
+    return frozenset((oid.dotted_string, value) for oid, values in many for value in values)
+
+
+def _domain_policy(domain: DomainConfig, client_policy: ClientPolicy) -> DomainPolicy:
+    return DomainPolicy(
+        pattern=domain.pattern,
+        dialect=domain.dialect,
+        mode=domain.mode,
+        identity_extractor=domain.identity_extractor,
+        orgs=domain.orgs,
+        spaces=domain.spaces,
+        report_only=domain.report_only,
+        xfcc_mode=domain.forwarded_client_cert,
+        xfcc_format=domain.xfcc_format,
+        client_policy=client_policy.fingerprint,
+    )
+
+
+def _headers(config: Config) -> HeaderPolicy:
+    responses = config.http_rewrite.responses
+    try:
+        return header_policy(
+            trusted_proxies=[str(network) for network in config.trusted_proxies],
+            sanitize_forwarded_proto=config.sanitize_forwarded_proto,
+            force_forwarded_proto_https=config.force_forwarded_proto_https,
+            hop_by_hop_headers_to_filter=config.hop_by_hop_headers_to_filter,
+            add_headers_if_not_present=[(item.name, item.value) for item in responses.add_headers_if_not_present],
+            remove_headers=[item.name for item in responses.remove_headers],
+            enable_w3c=config.tracing.enable_w3c,
+            w3c_tenant_id=config.tracing.w3c_tenant_id,
+            enable_zipkin=config.tracing.enable_zipkin,
+            trace_key=config.trace_key,
+        )
+    except ValueError as error:
+        raise CompileError("http_rewrite", str(error)) from error
+
+
+def _dialer(config: Config, limits: Limits, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> Dialer:
+    backends = config.backends
+    try:
+        own = read_pair(backends.cert_chain, backends.private_key.get_secret_value()) if backends.cert_chain else None
+        tls = BackendTls(
+            roots=tuple(cert for text in config.ca_certs if text for cert in read_certificates(text)),
+            system_roots=True,
+            verify=not config.skip_ssl_validation,
+            ciphers=":".join(config.cipher_suites.tls12),
+            chain=own[0] if own is not None else (),
+            key=own[1] if own is not None else None,
+        )
+        return Dialer(tls, loop, wheel, limits.dial_deadline, limits.backend_handshake_deadline)
+    except (SSL.Error, ValueError) as error:
+        raise CompileError("backends", str(error)) from error
+
+
+def _idle(config: Config, limits: Limits, previous: Snapshot | None) -> IdlePool:
+    if previous is not None and _backend_view(previous.config) == _backend_view(config):
+        return previous.idle
+    return IdlePool(limits.max_idle_backends, limits.max_idle_per_endpoint, limits.backend_idle_deadline)
+
+
+def _backend_view(config: Config) -> tuple[object, ...]:
+    """What an idle backend connection was made under: if it changes, old connections are not used again."""
+    return (
+        config.backends, config.ca_certs, config.skip_ssl_validation, config.cipher_suites,
+        config.disable_keep_alives, config.max_idle_conns, config.max_idle_conns_per_host,
+    )  # fmt: skip

@@ -1,0 +1,109 @@
+"""A client's connection: its stream, who is at the other end, and what was decided on it.
+
+Promise: what depends on the connection alone (caller, XFCC value, forwarded address) is computed once; what was decided is
+kept only as long as the configuration it was decided under. Refuses to know: how bytes move and how a request is answered.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography import x509
+
+from authz.binding import TlsBinding
+from authz.decision import Check, Decision
+from authz.domain import DomainPolicy
+from authz.policy import PoolPolicy
+from identity.caller import Caller
+from identity.certificate import IdentityError, read_caller
+from identity.xfcc import render_envoy, render_raw
+from router.l7.hygiene import DownstreamFacts, downstream_facts
+from router.live import Snapshot
+from router.net.channel import Channel
+from router.net.listener import Listener
+from router.net.stream import Stream
+
+MAX_CACHED_DECISIONS: Final = 256
+
+
+class Client:
+    """Who is at the other end, as far as the handshake proved it; rendered once a connection."""
+
+    __slots__ = ("_xfcc", "caller", "der", "not_after", "serial_issuer")
+
+    def __init__(self, der: bytes) -> None:
+        leaf = x509.load_der_x509_certificate(der)
+        self.der = der
+        self.caller: Caller | IdentityError = read_caller(der)
+        self.not_after = leaf.not_valid_after_utc.timestamp()
+        self.serial_issuer = (leaf.serial_number, leaf.issuer.public_bytes())
+        self._xfcc: dict[str, bytes] = {}
+
+    def is_on(self, revoked: frozenset[tuple[bytes, int]]) -> bool:
+        """Does a CRL (pairs of issuer and serial number) name this certificate?"""
+        serial, issuer = self.serial_issuer
+        return (issuer, serial) in revoked
+
+    def xfcc(self, form: str) -> bytes:
+        """The X-Forwarded-Client-Cert value in `raw` or `envoy` form."""
+        value = self._xfcc.get(form)
+        if value is None:
+            value = self._xfcc[form] = render_raw(self.der) if form == "raw" else render_envoy(self.der)
+        return value
+
+
+class Downstream(Channel):
+    """A client's connection: its stream, what is known of it, and what was decided on it (under one pair of snapshots)."""
+
+    __slots__ = (
+        "address",
+        "binding",
+        "bound",
+        "busy",
+        "client",
+        "closing",
+        "decisions",
+        "facts",
+        "listener",
+        "port",
+        "remote",
+        "served",
+        "snapshot",
+    )
+
+    def __init__(self, stream: Stream, address: str, port: int, listener: Listener) -> None:
+        super().__init__(stream)
+        self.address = address
+        self.port = port
+        self.remote = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        self.listener = listener
+        self.binding: TlsBinding | None = None
+        self.client: Client | None = None
+        self.facts: DownstreamFacts
+        self.busy = False
+        self.closing = False
+        self.served = 0
+        self.snapshot: Snapshot | None = None
+        self.bound: dict[DomainPolicy | None, Check] = {}
+        self.decisions: dict[tuple[DomainPolicy | None, PoolPolicy], Decision] = {}
+
+    def caller_for(self, domain: DomainPolicy | None) -> Caller | IdentityError | None:
+        """The caller where the domain reads an identity at all; None where no certificate was verified."""
+        if self.client is None or domain is None or not domain.reads_identity:
+            return None
+        return self.client.caller
+
+    @property
+    def binding_domain(self) -> str:
+        """The pattern that the handshake enforced, "" for none."""
+        return (self.binding.domain or "") if self.binding is not None else ""
+
+    def under(self, snapshot: Snapshot) -> None:
+        """Forget what was found and decided under another configuration."""
+        if self.snapshot is not snapshot:
+            self.snapshot = snapshot
+            self.facts = downstream_facts(self.address, snapshot.headers, tls=self.listener.tls)
+            self.bound.clear()
+            self.decisions.clear()
+        elif len(self.decisions) > MAX_CACHED_DECISIONS:
+            self.decisions.clear()

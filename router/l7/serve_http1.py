@@ -1,0 +1,65 @@
+"""HTTP/1.1 on one connection: heads in, exchanges one after the other, until either side has enough.
+
+Promise: requests are answered in the order they came (pipelined ones too); a head that cannot be understood is answered with
+its status and the connection closed; a head that does not come in time gets 408; silence between requests ends at the idle
+deadline without a word. Source: RFC 9112 sections 2.2, 9.3 and 9.6.
+"""
+
+from __future__ import annotations
+
+from router.downstream import Downstream
+from router.l7.exchange import Exchange, Router
+from router.net.deadline import NEVER
+from router.wire.http1 import RequestHead, parse_request_head
+from router.wire.malformed import Malformed
+
+
+async def serve_http1(downstream: Downstream, router: Router) -> None:
+    """Serve requests until the connection ends. Raises OSError or TimeoutError when the client is gone."""
+    while not downstream.closing:
+        head = await read_head(downstream, router)
+        if head is None:
+            break
+        downstream.busy = True
+        exchange = Exchange(router, downstream, head)
+        keep = await exchange.run()
+        downstream.busy = False
+        downstream.served += 1
+        if not keep:
+            await downstream.stream.linger()
+            return
+    downstream.stream.close()
+
+
+async def read_head(downstream: Downstream, router: Router) -> RequestHead | Malformed | None:
+    """The next head; None when the client has ended the connection between requests, or was silent too long."""
+    stream, loop = downstream.stream, router.loop
+    snapshot = router.live.snapshot
+    limits = snapshot.limits
+    data: bytes | bytearray = downstream.buffer
+    searched = 0
+    if not data:
+        try:
+            data = await stream.recv(loop.time() + limits.frontend_idle_deadline)
+        except TimeoutError:
+            return None
+        if not data:
+            return None
+    until = NEVER
+    while True:
+        head = parse_request_head(data, snapshot.request_limits, searched)
+        if head is not None:
+            downstream.buffer = bytes(data[head.size :]) if isinstance(head, RequestHead) else b""
+            return head
+        if until == NEVER:
+            until = loop.time() + limits.read_header_deadline
+            data = bytearray(data)
+        searched = len(data)
+        try:
+            more = await stream.recv(until)
+        except TimeoutError:
+            downstream.buffer = b""
+            return Malformed("head_timeout", 408)
+        if not more:
+            return None
+        data += more

@@ -1,0 +1,58 @@
+"""The two snapshot references of the data plane, and the only places where they change.
+
+Promise: `snapshot` (the configuration) and `table` (the routes) are each replaced by one assignment and never edited, so an
+exchange that took one keeps a consistent view. Every exchange takes the current ones: policy is that of the day, whatever
+the handshake's generation was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from authz.domain import DomainPolicy, DomainTable, XfccFormat, XfccMode
+from registry.table import RouteTable
+from router.backend.dial import Dialer
+from router.backend.pool import IdlePool
+from router.config.model import Config
+from router.l7.hygiene import HeaderPolicy
+from router.limits import Limits
+from router.tls.contexts import ClientPolicy, Contexts
+from router.wire.http1 import HeadLimits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """One configuration generation, compiled: everything an exchange asks the operator's will for."""
+
+    generation: int
+    config: Config
+    limits: Limits
+    request_limits: HeadLimits
+    response_limits: HeadLimits
+    domains: DomainTable
+    contexts: Contexts
+    headers: HeaderPolicy
+    xfcc_mode: XfccMode
+    xfcc_format: XfccFormat
+    dialer: Dialer
+    idle: IdlePool
+    healthcheck_user_agent: bytes
+
+    def client_policy(self, pattern: str | None) -> ClientPolicy | None:
+        """Today's client-certificate policy of the domain with this pattern (None: of open hosts); None when it is gone."""
+        return self.contexts.policy_of(pattern)
+
+    def xfcc_for(self, domain: DomainPolicy | None) -> tuple[XfccMode, XfccFormat]:
+        if domain is None:
+            return self.xfcc_mode, self.xfcc_format
+        return domain.xfcc_mode, domain.xfcc_format
+
+
+class Live:
+    """What is in force now."""
+
+    __slots__ = ("snapshot", "table")
+
+    def __init__(self, snapshot: Snapshot, table: RouteTable) -> None:
+        self.snapshot = snapshot
+        self.table = table

@@ -1,0 +1,37 @@
+"""The operator's `nats` section as the registry wants it. Raises ValueError (with the key's path) for an NKey or credentials
+that are none.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from registry.connect_nats import NatsSettings
+from registry.nkey import parse_credentials, parse_seed
+from router.config.model import Config
+from router.observe.status import load_certificate
+
+
+def nats_settings(config: Config) -> NatsSettings:
+    """Servers in the order of the file; TLS verifies the server's name and chain."""
+    nats = config.nats
+    seed, credentials = nats.nkey_seed.get_secret_value(), nats.credentials.get_secret_value()
+    return NatsSettings(
+        servers=tuple((host.hostname, host.port) for host in nats.hosts),
+        user=nats.user,
+        password=nats.password.get_secret_value(),
+        token=nats.token.get_secret_value(),
+        key=parse_seed(seed) if seed else None,
+        credentials=parse_credentials(credentials) if credentials else None,
+        tls=_tls(config) if nats.tls_enabled else None,
+        ping_interval=config.nats_client_ping_interval,
+    )
+
+
+def _tls(config: Config) -> ssl.SSLContext:
+    nats = config.nats
+    context = ssl.create_default_context(cadata=nats.ca_certs or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if nats.cert_chain:
+        load_certificate(context, nats.cert_chain.encode(), nats.private_key.get_secret_value().encode())
+    return context

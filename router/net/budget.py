@@ -1,0 +1,75 @@
+"""How many connections a listener may hold, from whom and how fast; pure arithmetic, bounded memory.
+
+Promise: `admit` answers in constant time with None or the reason for shedding (a bounded set, a metric label). 0 switches a
+limit off. The rate limits count new connections in windows of one second; at most MAX_ADDRESSES are remembered, beyond that
+new addresses share one count, so a flood of sources can be slowed but never costs memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+MAX_ADDRESSES: Final = 65536
+WINDOW_SECONDS: Final = 1.0
+_OTHERS: Final = ""
+
+Shed = Literal["max_connections", "per_address", "rate"]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetLimits:
+    """Connections in all and of one address; new connections a second, in all and of one address."""
+
+    max_connections: int = 0
+    per_address: int = 0
+    rate: int = 0
+    rate_per_address: int = 0
+
+
+class Budget:
+    """What one listener has admitted."""
+
+    def __init__(self, limits: BudgetLimits) -> None:
+        self.limits = limits
+        self.open = 0
+        self._held: dict[str, int] = {}
+        self._recent: dict[str, int] = {}
+        self._new = 0
+        self._window_ends = 0.0
+
+    def admit(self, address: str, now: float) -> Shed | None:
+        """Count a new connection in, unless it is to be shed. `now`: seconds, monotonic."""
+        limits = self.limits
+        if limits.max_connections and self.open >= limits.max_connections:
+            return "max_connections"
+        if (limits.rate or limits.rate_per_address) and self._too_fast(address, now):
+            return "rate"
+        held = self._held.get(address, 0)
+        if limits.per_address and held >= limits.per_address:
+            return "per_address"
+        self._held[address] = held + 1
+        self.open += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        """Count an admitted connection out."""
+        self.open -= 1
+        held = self._held.get(address, 0)
+        if held > 1:
+            self._held[address] = held - 1
+        else:
+            self._held.pop(address, None)
+
+    def _too_fast(self, address: str, now: float) -> bool:
+        if now >= self._window_ends:
+            self._recent.clear()
+            self._new = 0
+            self._window_ends = now + WINDOW_SECONDS
+        if address not in self._recent and len(self._recent) >= MAX_ADDRESSES:
+            address = _OTHERS
+        count = self._recent.get(address, 0) + 1
+        self._recent[address] = count
+        self._new += 1
+        limits = self.limits
+        return 0 < limits.rate < self._new or 0 < limits.rate_per_address < count

@@ -1,0 +1,80 @@
+"""Readiness without futures: a reusable awaitable that a descriptor's callback opens.
+
+Promise: `await gate` suspends the task until `open()` (returns), `fail(error)` (raises it) or cancellation; one waiter at a
+time, and nothing is allocated a wait. `open()` and `fail()` resume the task *inside* the event-loop callback that calls
+them, which saves a turn of the loop; so they may only be called from such a callback, never from a running task (a task
+cannot be entered from another one).
+
+A gate speaks the protocol that `asyncio.Task` expects of anything it waits for (`add_done_callback`, `result`, `cancel`,
+`get_loop`, `_asyncio_future_blocking`), so tasks, cancellation and `asyncio.timeout` behave as ever, on asyncio and on
+uvloop.
+
+A wake-up may be spurious (a cancelled wait is woken on the next turn): whoever waits tries its operation again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any
+
+from router.net.deadline import Timed
+
+
+class Gate(Timed):
+    """One direction of a descriptor: closed until ready, failed, or past its deadline (see `Wheel.arm`)."""
+
+    __slots__ = ("_asyncio_future_blocking", "_error", "_loop", "_wakeup")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._wakeup: Callable[[Any], object] | None = None
+        self._error: BaseException | None = None
+        self._asyncio_future_blocking = False
+
+    def __await__(self) -> Generator[Gate, None, None]:
+        self._asyncio_future_blocking = True
+        yield self
+
+    @property
+    def waited(self) -> bool:
+        """Is a task suspended here?"""
+        return self._wakeup is not None
+
+    def open(self) -> None:
+        """Resume the waiting task now, if there is one."""
+        wakeup = self._wakeup
+        if wakeup is not None:
+            self._wakeup = None
+            wakeup(self)
+
+    def fail(self, error: BaseException) -> None:
+        """Resume the waiting task now by raising `error` in it, if there is one."""
+        if self._wakeup is not None:
+            self._error = error
+            self.open()
+
+    def expire(self) -> None:
+        self.fail(TimeoutError())
+
+    # What asyncio.Task calls.
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
+        self._wakeup = fn
+
+    def result(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if self._wakeup is None:
+            return False
+        self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self._loop.call_soon(self.open)
+        return True

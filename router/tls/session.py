@@ -1,0 +1,205 @@
+"""A TLS session on the descriptor itself: the one module that knows how TLS bytes move.
+
+Promise: the verbs of `Stream`, encrypted. OpenSSL reads and writes the socket (no memory BIO), so its alerts reach the peer
+when a handshake fails. A failed handshake is a `HandshakeError` with a reason from `REASONS` (a bounded set: it is a metric
+label); a truncated stream (no close_notify) reads as the end, because HTTP framing says what is complete.
+
+Refuses to know: policy. Which context a session starts with was chosen before OpenSSL saw a byte (`router/tls/contexts.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import ClassVar, Final
+
+from OpenSSL import SSL
+from OpenSSL import crypto as openssl_crypto
+
+from router.net.deadline import Wheel
+from router.net.stream import Stream
+
+_VERIFY_REASONS: Final = {
+    2: "unknown_ca",
+    3: "crl_missing",
+    7: "bad_signature",
+    9: "not_yet_valid",
+    10: "expired",
+    11: "crl_stale",
+    12: "crl_stale",
+    18: "unknown_ca",
+    19: "unknown_ca",
+    20: "unknown_ca",
+    21: "unknown_ca",
+    23: "revoked",
+    24: "bad_ca",
+    25: "path_length",
+    26: "bad_purpose",
+    32: "bad_ca",
+    47: "name_constraint",
+    48: "name_constraint",
+    79: "bad_ca",
+}
+"""OpenSSL's X509_V_ERR_* numbers, those that a client can provoke; any other is `bad_certificate`."""
+
+_ERROR_REASONS: Final = (
+    ("peer did not return a certificate", "no_certificate"),
+    ("no shared cipher", "no_shared_cipher"),
+    ("unsupported protocol", "protocol_version"),
+    ("version too low", "protocol_version"),
+    ("http request", "not_tls"),
+    ("wrong version number", "not_tls"),
+    ("no suitable signature algorithm", "no_shared_cipher"),
+    ("bad signature", "bad_signature"),
+    ("unexpected eof", "peer_left"),
+    ("alert certificate required", "certificate_required"),
+    ("alert handshake failure", "handshake_failure"),
+    ("alert unknown ca", "alert_unknown_ca"),
+    ("alert bad certificate", "alert_bad_certificate"),
+    ("alert certificate expired", "alert_bad_certificate"),
+    ("alert certificate unknown", "alert_bad_certificate"),
+    ("alert certificate revoked", "alert_bad_certificate"),
+    ("alert unsupported certificate", "alert_bad_certificate"),
+    ("alert protocol version", "protocol_version"),
+    ("alert", "alert"),
+)
+
+REASONS: Final = frozenset(
+    {*_VERIFY_REASONS.values(), *(reason for _, reason in _ERROR_REASONS)}
+    | {"bad_certificate", "certificate_metadata", "timeout", "other", "sni_changed", "shed"}
+)
+
+
+class HandshakeError(Exception):
+    """A handshake that failed; `reason` is one of REASONS, `detail` OpenSSL's own words (for the log, bounded)."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail[:200]
+
+
+class VerifyNote:
+    """What the verify callback saw, kept as the connection's app data: the first error number, and who said it."""
+
+    __slots__ = ("error", "subjects")
+
+    def __init__(self) -> None:
+        self.error = 0
+        self.subjects: list[openssl_crypto.X509] = []
+
+
+class TlsStream(Stream):
+    """A `Stream` whose bytes OpenSSL encrypts."""
+
+    __slots__ = ("note", "tls")
+
+    chunk: ClassVar[int] = 16384  # a read never yields more than one record
+
+    def __init__(self, sock: socket.socket, context: SSL.Context, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> None:
+        super().__init__(sock, loop, wheel)
+        self.tls = SSL.Connection(context, sock)
+        self.note = VerifyNote()
+        self.tls.set_app_data(self.note)
+
+    async def handshake_server(self, until: float) -> None:
+        """Raises HandshakeError, TimeoutError."""
+        self.tls.set_accept_state()
+        await self._handshake(until)
+
+    async def handshake_client(self, server_name: str | None, until: float) -> None:
+        """Raises HandshakeError, TimeoutError. `server_name` is sent as SNI; the certificate's names are for the caller to
+        check.
+        """
+        if server_name:
+            self.tls.set_tlsext_host_name(server_name.encode("ascii", "ignore"))
+        self.tls.set_connect_state()
+        await self._handshake(until)
+
+    async def _handshake(self, until: float) -> None:
+        while True:
+            try:
+                self.tls.do_handshake()
+            except SSL.WantReadError:
+                await self.readable(until)
+            except SSL.WantWriteError:
+                await self.writable(until)
+            except (SSL.SysCallError, SSL.ZeroReturnError, OSError) as error:
+                raise HandshakeError("peer_left", str(error)) from error
+            except SSL.Error as error:
+                raise HandshakeError(*self._explain(error)) from error
+            else:
+                return
+
+    def _explain(self, error: SSL.Error) -> tuple[str, str]:
+        detail = "; ".join(str(part[-1]) for part in error.args[0]) if error.args else ""
+        if self.note.error == CERTIFICATE_METADATA:
+            return "certificate_metadata", detail
+        if self.note.error:
+            return _VERIFY_REASONS.get(self.note.error, "bad_certificate"), detail
+        lowered = detail.lower()
+        for text, reason in _ERROR_REASONS:
+            if text in lowered:
+                return reason, detail
+        return "other", detail
+
+    def _try_recv(self, size: int) -> bytes | None:
+        try:
+            return self.tls.recv(size)
+        except SSL.WantReadError:
+            return None
+        except SSL.ZeroReturnError:
+            return b""
+        except SSL.WantWriteError:
+            return None
+        except SSL.SysCallError as error:
+            if error.args and error.args[0] == -1:
+                return b""
+            raise ConnectionResetError(*error.args) from error
+        except SSL.Error as error:
+            raise ConnectionAbortedError(str(error)[:200]) from error
+
+    def _try_send(self, data: bytes | bytearray | memoryview) -> int:
+        try:
+            return self.tls.send(data)
+        except (SSL.WantWriteError, SSL.WantReadError):
+            return 0
+        except SSL.SysCallError as error:
+            raise BrokenPipeError(*error.args) from error
+        except (SSL.ZeroReturnError, SSL.Error) as error:
+            raise ConnectionAbortedError(str(error)[:200]) from error
+
+    def peer_left(self) -> bool:
+        try:
+            self.tls.recv(1, socket.MSG_PEEK)
+        except (SSL.WantReadError, SSL.WantWriteError):
+            return False
+        except (SSL.Error, OSError):
+            return True
+        return False
+
+    def _end_writing(self) -> None:
+        with contextlib.suppress(SSL.Error):
+            self.tls.shutdown()
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        if not self.closed:
+            with contextlib.suppress(SSL.Error, OSError):
+                self.tls.shutdown()
+        super().close()
+
+    def reset(self) -> None:
+        if not self.closed:
+            self.tls.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+        super().reset()
+
+    def verified_chain(self) -> list[bytes]:
+        """The verified chain as DER, leaf first; empty when the peer gave no certificate or none was verified."""
+        chain = self.tls.get_verified_chain()
+        return [openssl_crypto.dump_certificate(openssl_crypto.FILETYPE_ASN1, cert) for cert in chain or ()]
+
+
+CERTIFICATE_METADATA: Final = -1
+"""The error number of our own check in `contexts.py` (verify_client_certificate_metadata)."""
