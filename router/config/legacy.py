@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from router.config.model import MAX_HEAD_BYTES
 from router.config.problems import Where
-from router.config.scalars import parse_duration
+from router.config.scalars import boolean, parse_duration
 
 Tree = dict[str, object]
 
@@ -42,7 +42,7 @@ NO_EFFECT: dict[str, str] = {
     "access_log.enable_streaming": _DROPSONDE,
     "status.enable_deprecated_varz_healthz_endpoints": "no effect: use /health and the metrics",
     "enable_http1_concurrent_read_write": "no effect: after an early final response both connections close",
-    "publish_start_message_interval": "no effect: the start message goes out at each connection and as answer to a greet",
+    "publish_start_message_interval": "no effect: the start message goes out at each connection and greet",
     "publish_active_apps_interval": "no effect: router.active_apps is not published",
     "load_balancer_healthy_threshold": "no effect: health turns good after start_response_delay_interval",
     "websocket_dial_timeout": "no effect yet: upgrades are not forwarded",
@@ -68,7 +68,7 @@ NO_EFFECT: dict[str, str] = {
     "enable_envelope_v1_metrics": _DROPSONDE,
     "send_http_start_stop_server_event": _DROPSONDE,
     "send_http_start_stop_client_event": _DROPSONDE,
-    "route_latency_metric_muzzle_duration": "no effect: the latency of registrations is reported from the start",
+    "route_latency_metric_muzzle_duration": "no effect: this latency is reported from the start",
     "go_max_procs": "no effect: there is no Go runtime",
     "debug_addr": "no effect: there is no debug server; the log level is in logging.level",
     "pid_file": "no effect: the service manager knows the process",
@@ -96,15 +96,19 @@ def modernise(tree: Tree) -> tuple[Tree, list[Notice]]:
 
 
 def _drop_nulls(tree: Tree) -> Iterator[Notice]:
-    """A key without a value takes its default, as in GoRouter. (Inside domains null is an error:
-    rules.py.)
-    """
-    for section in (tree, *(value for value in tree.values() if isinstance(value, dict))):
-        for key in [
-            key for key, value in section.items() if value is None and key not in ("mtls_domains", "domains")
-        ]:
-            del section[key]
+    """A key without a value takes its default, as in GoRouter. (Of domains null is an error: rules.py.)"""
+    for key in [key for key in tree if key not in ("mtls_domains", "domains")]:
+        if tree[key] is None:
+            del tree[key]
+        else:
+            tree[key] = _without_nulls(tree[key])
     yield from ()
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return tuple(_without_nulls(item) for item in value) if isinstance(value, tuple) else value
 
 
 def _older_shapes(tree: Tree) -> Iterator[Notice]:
@@ -189,7 +193,7 @@ def _without_effect(tree: Tree) -> Iterator[Notice]:
 
 
 def _http2(tree: Tree) -> Iterator[Notice]:
-    if tree.get("enable_http2") is True:
+    if boolean(tree.get("enable_http2")) is True:
         yield Notice(("enable_http2",), _LATER + ": only http/1.1 is offered", "remove the key")
 
 

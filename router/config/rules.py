@@ -13,6 +13,7 @@ from typing import NamedTuple
 from registry.hostname import canonical_pattern
 from router.config.legacy import Tree
 from router.config.problems import Where, path_text
+from router.config.scalars import boolean
 
 
 class Broken(NamedTuple):
@@ -26,7 +27,7 @@ class Broken(NamedTuple):
 _SCOPE = (
     "no `scope`: the router cannot know the org or space of a target from `mtls_*` options",
     (
-        "list the callers' GUIDs under `authorization.config.orgs` or `.spaces`, or configure one domain per org "
+        "list the callers' GUIDs under `authorization.config.orgs` or `.spaces`, or one domain per org "
         "(*.apps.mtls.org1.internal with orgs: [org1])"
     ),
 )
@@ -74,7 +75,7 @@ def _entries(tree: Tree) -> Iterator[tuple[Where, Tree]]:
 
 
 def _proxy_protocol(tree: Tree) -> Iterator[Broken]:
-    if tree.get("enable_proxy") is True:
+    if boolean(tree.get("enable_proxy")) is True:
         remedy = (
             "set it to false and let the balancer connect without PROXY headers; without them "
             "every request would break"
@@ -135,7 +136,7 @@ def _authorization(tree: Tree) -> Iterator[Broken]:
                 f"set {path_text(at)}.mode: cf_identity, or remove the lists: without it they restrict nobody"
             )
             yield Broken((*at, "config"), "lists only beside `mode: cf_identity`", remedy)
-        if not enforcing and authorization.get("report_only") is True:
+        if not enforcing and boolean(authorization.get("report_only")) is True:
             remedy = (
                 f"set {path_text(at)}.mode: cf_identity, or remove report_only: there is nothing to report"
             )
@@ -191,13 +192,13 @@ def _mappings(where: Where, value: object, depth: int = 6) -> Iterator[tuple[Whe
 
 
 def _tls(tree: Tree) -> Iterator[Broken]:
-    if tree.get("enable_ssl") is True and not tree.get("tls_pem"):
+    if boolean(tree.get("enable_ssl")) is True and not tree.get("tls_pem"):
         yield Broken(
             ("enable_ssl",),
             "`tls_pem` with at least one certificate",
             "add tls_pem, or set enable_ssl: false",
         )
-    if tree.get("disable_http") is True and tree.get("enable_ssl") is not True:
+    if boolean(tree.get("disable_http")) is True and boolean(tree.get("enable_ssl")) is not True:
         yield Broken(("disable_http",), "a listener", "set enable_ssl: true, or remove disable_http")
     low, high = tree.get("min_tls_version", "TLSv1.2"), tree.get("max_tls_version", "TLSv1.3")
     if low in _VERSIONS and high in _VERSIONS and _VERSIONS.index(str(low)) > _VERSIONS.index(str(high)):
@@ -205,7 +206,7 @@ def _tls(tree: Tree) -> Iterator[Broken]:
             ("min_tls_version",), "at most max_tls_version", "raise max_tls_version, or lower min_tls_version"
         )
     asks = tree.get("client_cert_validation") in ("request", "require")
-    if asks and tree.get("only_trust_client_ca_certs") is True and not tree.get("client_ca_certs"):
+    if asks and boolean(tree.get("only_trust_client_ca_certs")) is True and not tree.get("client_ca_certs"):
         remedy = (
             "give client_ca_certs, or set client_cert_validation: none: as it stands no certificate is good"
         )
@@ -217,7 +218,7 @@ def _tls(tree: Tree) -> Iterator[Broken]:
 def _health(tree: Tree) -> Iterator[Broken]:
     status = _mapping(tree.get("status"))
     tls = _mapping(status.get("tls"))
-    plain = status.get("enable_nontls_health_checks") is not False and status.get("port") != 0
+    plain = boolean(status.get("enable_nontls_health_checks")) is not False and status.get("port") != 0
     if not plain and (not tls.get("certificate") or tls.get("port") == 0):
         remedy = "set status.enable_nontls_health_checks: true, or give status.tls.certificate and key"
         yield Broken(("status",), "at least one health listener", remedy)

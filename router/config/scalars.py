@@ -55,7 +55,10 @@ def _text(value: object) -> object:
     return value.spelling if isinstance(value, SpelledInt | SpelledFloat) else value
 
 
-def _boolean(value: object) -> object:
+def boolean(value: object) -> object:
+    """`yes`, `on`, `no` and `off` as booleans, as go-yaml reads them where a boolean is due; the rest as
+    it is.
+    """
     return (
         {"yes": True, "on": True, "no": False, "off": False}.get(value, value)
         if isinstance(value, str)
@@ -232,7 +235,7 @@ def _unit_interval(value: object) -> float:
 
 
 Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
-Bool: TypeAlias = Annotated[bool, BeforeValidator(_boolean)]
+Bool: TypeAlias = Annotated[bool, BeforeValidator(boolean)]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Duration: TypeAlias = Annotated[float, PlainValidator(_duration)]

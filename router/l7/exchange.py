@@ -500,15 +500,17 @@ class Exchange:
         record.status = response.status
         data = self._response_head(upstream, response, chunked=chunked)
         self.gone = True
-        if body.done or not upstream.buffer:
+        ended = body.done
+        if ended or not upstream.buffer:
             await self._send_client(data)
             data = b""
-        while not body.done:
+        while not ended:
             piece = await self._read_piece(body, until)
             record.bytes_out += len(piece)
+            ended = body.done
             if chunked:
                 piece = encode_chunk(piece) if piece else b""
-                if body.done:
+                if ended:
                     piece += encode_last_chunk(body.trailers)
             if data or piece:
                 await self._send_client(data + piece if data else piece)

@@ -25,9 +25,7 @@ from typing import Final, NamedTuple
 
 from router.wire.malformed import Malformed
 
-MAX_BYTES: Final = (
-    16 * 1024
-)  # of all records together: ten times a post-quantum hello; bounds what is peeked and kept
+MAX_BYTES: Final = 16 * 1024  # of all records together: ten times a post-quantum hello; bounds what is peeked and kept
 
 _HEADER_BEGINS: Final = b"\x16\x03"  # a handshake record, of any version that counts as TLS
 _CLIENT_HELLO: Final = 1

@@ -36,8 +36,7 @@ _SINGLE = {
     b"expect": Malformed("expectation_unknown", 417),
 }
 _USUAL_CONNECTION = {
-    value: frozenset({value.lower()})
-    for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close", b"upgrade", b"Upgrade")
+    value: frozenset({value.lower()}) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close", b"upgrade", b"Upgrade")
 }
 
 

@@ -83,9 +83,7 @@ def split_fields(block: bytes) -> Fields:
     return [(name.lower(), value) for name, value in _FIELD.findall(block)]
 
 
-def find_fault(
-    data: bytes, searched: int, judge_first: Callable[[bytes], Malformed | None] | None = None
-) -> Malformed | None:
+def find_fault(data: bytes, searched: int, judge_first: Callable[[bytes], Malformed | None] | None = None) -> Malformed | None:
     """The first thing in a section's bytes that no more bytes can repair, in order of arrival; ``None`` if
     there is none.
 

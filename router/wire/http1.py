@@ -86,16 +86,12 @@ _TARGET = rb"[!-\"$-~]++"
 _REQUEST = re.compile(rb"(" + TOKEN + rb") (" + _TARGET + rb") HTTP/1\.([01])\r\n(" + FIELD_LINES + rb")\r\n")
 _REQUEST_LINE = re.compile(TOKEN + rb" (?:(" + _TARGET + rb")|[^ ]++) HTTP/([0-9]\.[0-9])")
 _TARGET_BEGUN = re.compile(TOKEN + rb" [^ ]")
-_RESPONSE = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n(" + FIELD_LINES + rb")\r\n"
-)
+_RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n(" + FIELD_LINES + rb")\r\n")
 _CONTROL = re.compile(rb"[\r\n\0]")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t -~\x80-\xff]*+)?")
 
 
-def parse_request_head(
-    data: bytes | bytearray, limits: HeadLimits, searched: int = 0
-) -> RequestHead | Malformed | None:
+def parse_request_head(data: bytes | bytearray, limits: HeadLimits, searched: int = 0) -> RequestHead | Malformed | None:
     """The request head at the start of ``data``; bytes after its empty line are not looked at.
 
     ``searched``: how many bytes of ``data`` the last call saw, when that call returned ``None``.
@@ -176,9 +172,7 @@ def parse_response_head(
     fit = connection is not None and body != UNTIL_CLOSE and not (length and status == 204)
     if connection is None:
         connection = loose_tokens(value or b"")
-    return ResponseHead(
-        status, reason or b"", minor, fields, body, fit and keeps_alive(connection, minor), connection, size
-    )
+    return ResponseHead(status, reason or b"", minor, fields, body, fit and keeps_alive(connection, minor), connection, size)
 
 
 def _response_body(status: int, request_method: bytes, length: int | None) -> int:

@@ -177,9 +177,7 @@ class EchoBackend:
         self.stop()
 
     def _start(self, target: Callable[..., None], *args: object) -> None:
-        thread = threading.Thread(
-            target=target, args=args, daemon=True, name=f"{self.name}-{len(self._threads)}"
-        )
+        thread = threading.Thread(target=target, args=args, daemon=True, name=f"{self.name}-{len(self._threads)}")
         self._threads.append(thread)
         thread.start()
 
@@ -321,9 +319,7 @@ class _Connection:
         return bool(data)
 
 
-def _server_context(
-    credential: Credential | None, client_ca: CA | None, maximum: ssl.TLSVersion | None
-) -> ssl.SSLContext | None:
+def _server_context(credential: Credential | None, client_ca: CA | None, maximum: ssl.TLSVersion | None) -> ssl.SSLContext | None:
     if credential is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

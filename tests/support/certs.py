@@ -80,10 +80,7 @@ def plain_name(common_name: str) -> x509.Name:
 def name_of(rdns: Rdns) -> x509.Name:
     """A subject exactly as given; values that X.520 forbids (empty, over-long) are not checked."""
     return x509.Name(
-        [
-            x509.RelativeDistinguishedName([x509.NameAttribute(o, v, _validate=False) for o, v in rdn])
-            for rdn in rdns
-        ]
+        [x509.RelativeDistinguishedName([x509.NameAttribute(o, v, _validate=False) for o, v in rdn]) for rdn in rdns]
     )
 
 
@@ -144,9 +141,7 @@ class CA:
     ) -> Credential:
         """Any leaf. `eku=None` leaves the extension out; `authority` marks the leaf as a CA."""
         key = key or ec.generate_private_key(ec.SECP256R1())
-        extensions: list[tuple[x509.ExtensionType, bool]] = [
-            (x509.BasicConstraints(ca=authority, path_length=None), True)
-        ]
+        extensions: list[tuple[x509.ExtensionType, bool]] = [(x509.BasicConstraints(ca=authority, path_length=None), True)]
         if key_usage:
             extensions.append((_key_usage(authority=authority), True))
         if eku is not None:
@@ -173,9 +168,7 @@ class CA:
         """A Diego-like instance identity certificate: OUs in one RDN, as Go writes them, or one RDN each."""
         instance = instance or str(uuid.uuid4())
         named = (("organization", org), ("space", space), ("app", app))
-        units = [
-            (NameOID.ORGANIZATIONAL_UNIT_NAME, f"{kind}:{guid}") for kind, guid in named if guid is not None
-        ]
+        units = [(NameOID.ORGANIZATIONAL_UNIT_NAME, f"{kind}:{guid}") for kind, guid in named if guid is not None]
         units += [(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in extra_ous]
         organizational = [units] if multi_valued else [[unit] for unit in units]
         subject = name_of([*(rdn for rdn in organizational if rdn), [(NameOID.COMMON_NAME, instance)]])
@@ -193,9 +186,7 @@ class CA:
         """A server certificate for DNS names (wildcards too) and IP addresses."""
         san = [_general_name(name) for name in names]
         subject = plain_name(names[0])
-        return self.issue(
-            subject, eku=SERVER_ONLY, san=san, not_before=not_before, not_after=not_after, key=key
-        )
+        return self.issue(subject, eku=SERVER_ONLY, san=san, not_before=not_before, not_after=not_after, key=key)
 
     def crl(
         self,
@@ -213,9 +204,7 @@ class CA:
         )
         for entry in revoked:
             serial = entry if isinstance(entry, int) else _serial(entry)
-            revocation = (
-                x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(_now()).build()
-            )
+            revocation = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(_now()).build()
             builder = builder.add_revoked_certificate(revocation)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
@@ -236,9 +225,7 @@ class CA:
             .not_valid_before(not_before or _now() - dt.timedelta(hours=1))
             .not_valid_after(not_after or _now() + dt.timedelta(days=1))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)

@@ -94,9 +94,7 @@ class Tls:
 class Client:
     """One connection. All methods block, each read at most TIMEOUT seconds."""
 
-    def __init__(
-        self, port: int, tls: Tls | None = None, *, host: str = "127.0.0.1", handshake: bool = True
-    ) -> None:
+    def __init__(self, port: int, tls: Tls | None = None, *, host: str = "127.0.0.1", handshake: bool = True) -> None:
         self.alert: int | None = None
         self._buffer = b""
         self.socket = socket.create_connection((host, port), TIMEOUT)
@@ -310,9 +308,7 @@ class Client:
             size -= len(piece)
         return b"".join(pieces)
 
-    def _body(
-        self, method: str, status: int, headers: list[tuple[str, str]], trailers: list[tuple[str, str]]
-    ) -> bytes:
+    def _body(self, method: str, status: int, headers: list[tuple[str, str]], trailers: list[tuple[str, str]]) -> bytes:
         if method == "HEAD" or status in (101, 204, 304):
             return b""
         named = dict(headers)

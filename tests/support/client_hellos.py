@@ -36,9 +36,7 @@ def alpn(*protocols: bytes) -> tuple[int, bytes]:
 
 def message(extensions: Iterable[tuple[int, bytes]] | None, ciphers: bytes = b"\x13\x01\xc0\x2b") -> bytes:
     """A ClientHello handshake message; with ``None`` it ends before the extensions."""
-    body = (
-        b"\x03\x03" + bytes(range(32)) + vector(1, bytes(range(32))) + vector(2, ciphers) + vector(1, b"\0")
-    )
+    body = b"\x03\x03" + bytes(range(32)) + vector(1, bytes(range(32))) + vector(2, ciphers) + vector(1, b"\0")
     if extensions is not None:
         body += vector(2, b"".join([kind.to_bytes(2) + vector(2, value) for kind, value in extensions]))
     return b"\x01" + vector(3, body)
@@ -117,9 +115,7 @@ def _from_pyopenssl(name: bytes | None) -> bytes:
 
 def main() -> None:
     hellos = {
-        "curl": _from_command(
-            "curl", "-sk", "--resolve", HOST + ":{port}:127.0.0.1", "https://" + HOST + ":{port}/"
-        ),
+        "curl": _from_command("curl", "-sk", "--resolve", HOST + ":{port}:127.0.0.1", "https://" + HOST + ":{port}/"),
         "openssl-s-client": _from_command(
             "openssl", "s_client", "-connect", "127.0.0.1:{port}", "-servername", HOST, "-alpn", "h2,http/1.1"
         ),

@@ -60,15 +60,11 @@ class Registrar:
         self._nats = NatsConnection(nats_port, **connection)
         self._router = router
 
-    def register(
-        self, *uris: str, backend: EchoBackend | int, wait: bool = True, **more: Any
-    ) -> dict[str, Any]:
+    def register(self, *uris: str, backend: EchoBackend | int, wait: bool = True, **more: Any) -> dict[str, Any]:
         """Register and wait until the router has it; the message that was sent."""
         return self.publish("router.register", message(*uris, backend=backend, **more), wait=wait)
 
-    def unregister(
-        self, *uris: str, backend: EchoBackend | int, wait: bool = True, **more: Any
-    ) -> dict[str, Any]:
+    def unregister(self, *uris: str, backend: EchoBackend | int, wait: bool = True, **more: Any) -> dict[str, Any]:
         """Unregister and wait until the router has dealt with it."""
         return self.publish("router.unregister", message(*uris, backend=backend, **more), wait=wait)
 

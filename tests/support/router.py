@@ -58,14 +58,9 @@ class RouterProcess:
             if self._answers(wait_healthy):
                 return self
             self.kill()
-            if (
-                attempt == PORT_ATTEMPTS
-                or "address already in use" not in (self.stderr + self.stdout).lower()
-            ):
+            if attempt == PORT_ATTEMPTS or "address already in use" not in (self.stderr + self.stdout).lower():
                 break
-        raise AssertionError(
-            f"the router did not start; it wrote:\n{self.stdout[-4000:]}\n{self.stderr[-4000:]}"
-        )
+        raise AssertionError(f"the router did not start; it wrote:\n{self.stdout[-4000:]}\n{self.stderr[-4000:]}")
 
     def stop(self, *, expected: int = 0) -> None:
         """SIGTERM, then the assertions every test shares."""
@@ -134,9 +129,7 @@ class RouterProcess:
 
         def grown() -> dict[str, float]:
             now = self.metric_values("config_reloads")
-            return {
-                key: value - before.get(key, 0) for key, value in now.items() if value > before.get(key, 0)
-            }
+            return {key: value - before.get(key, 0) for key, value in now.items() if value > before.get(key, 0)}
 
         return wait_until(grown, "a reload to be counted in config_reloads")
 
@@ -208,9 +201,7 @@ class RouterProcess:
         samples = self.metric_values(name).items()
         return sum(value for text, value in samples if all(part in text for part in wanted))
 
-    def wait_for_metric(
-        self, name: str, at_least: float, deadline: float = WAIT_SECONDS, **labels: str
-    ) -> float:
+    def wait_for_metric(self, name: str, at_least: float, deadline: float = WAIT_SECONDS, **labels: str) -> float:
         return wait_until(
             lambda: value if (value := self.metric(name, **labels)) >= at_least else None,
             f"{name}{labels} to reach {at_least}",
@@ -234,16 +225,10 @@ class RouterProcess:
     # Within
 
     def _choose_ports(self) -> None:
-        self.port, self.ssl_port, self.status_port, self.routes_port, self.metrics_port = (
-            free_port() for _ in range(5)
-        )
+        self.port, self.ssl_port, self.status_port, self.routes_port, self.metrics_port = (free_port() for _ in range(5))
 
     def _defaults(self) -> dict[str, Any]:
-        nats = (
-            {"hosts": [{"hostname": "127.0.0.1", "port": self._nats.port}]}
-            if self._nats is not None
-            else None
-        )
+        nats = {"hosts": [{"hostname": "127.0.0.1", "port": self._nats.port}]} if self._nats is not None else None
         return {
             "port": self.port,
             "enable_ssl": True,
@@ -292,21 +277,15 @@ class RouterProcess:
             time.sleep(0.01)
         return False
 
-    def _wait_line(
-        self, lines: Callable[[], list[str]], predicate: str | Callable[[str], bool], deadline: float
-    ) -> str:
+    def _wait_line(self, lines: Callable[[], list[str]], predicate: str | Callable[[str], bool], deadline: float) -> str:
         def fits(line: str) -> bool:
             return predicate in line if isinstance(predicate, str) else predicate(line)
 
         try:
-            return wait_until(
-                lambda: next((line for line in lines() if fits(line)), None), "a line", deadline
-            )
+            return wait_until(lambda: next((line for line in lines() if fits(line)), None), "a line", deadline)
         except AssertionError:
             recent = "\n".join(lines()[-20:])
-            raise AssertionError(
-                f"no line fits {predicate!r} after {deadline} s; the last are:\n{recent}"
-            ) from None
+            raise AssertionError(f"no line fits {predicate!r} after {deadline} s; the last are:\n{recent}") from None
 
 
 def wait_until(probe: Callable[[], T | None], what: str, deadline: float = WAIT_SECONDS) -> T:

@@ -58,9 +58,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("data", "payload", "trailers", "rest"), GOOD)
-def test_a_body_is_decoded_whole_and_byte_by_byte(
-    data: bytes, payload: bytes, trailers: Fields, rest: bytes
-) -> None:
+def test_a_body_is_decoded_whole_and_byte_by_byte(data: bytes, payload: bytes, trailers: Fields, rest: bytes) -> None:
     """Payload, trailers that may be heard (attack 48), and the bytes after the end."""
     assert (payload, True, trailers, rest) == decode([data])
     assert (payload, True, trailers, rest) == decode(one_by_one(data))
@@ -124,11 +122,7 @@ def test_what_is_encoded_decodes_to_the_same_in_any_pieces(
     assert (b"".join(chunks), True, trailers, rest) == decode([*pieces, data])
 
 
-@given(
-    st.lists(
-        st.sampled_from([b"0", b"5", b"\r\n", b"\n", b"\r", b";", b"a", b"hello", b": ", b" "]), max_size=20
-    )
-)
+@given(st.lists(st.sampled_from([b"0", b"5", b"\r\n", b"\n", b"\r", b";", b"a", b"hello", b": ", b" "]), max_size=20))
 def test_any_bytes_decode_alike_whole_and_byte_by_byte(parts: list[bytes]) -> None:
     """Nothing raises, and no cut makes a refusal a body or a body a refusal."""
     data = b"".join(parts)

@@ -73,9 +73,7 @@ def test_a_name_in_the_last_bytes_of_a_large_hello_is_found_and_a_larger_hello_i
     room = MAX_BYTES - len(padded(0))
     assert ClientHello("app.example.com", (), MAX_BYTES) == parse_client_hello(padded(room))
     assert Malformed("too_large") == parse_client_hello(padded(room + 1)[:9])
-    assert Malformed("too_large") == parse_client_hello(
-        in_records(message([(21, bytes(room - 9))]), 1)[:MAX_BYTES]
-    )
+    assert Malformed("too_large") == parse_client_hello(in_records(message([(21, bytes(room - 9))]), 1)[:MAX_BYTES])
 
 
 @pytest.mark.parametrize(
@@ -108,9 +106,7 @@ def test_a_name_in_the_last_bytes_of_a_large_hello_is_found_and_a_larger_hello_i
         ([(16, b"\0")], "bad_alpn"),
     ],
 )
-def test_a_name_that_is_not_one_host_name_is_refused(
-    extensions: list[tuple[int, bytes]], reason: str | None
-) -> None:
+def test_a_name_that_is_not_one_host_name_is_refused(extensions: list[tuple[int, bytes]], reason: str | None) -> None:
     """Attack 11, RFC 6066: a refusal, never the default policy."""
     hello = parse_client_hello(in_records(message(extensions)))
     assert reason == (hello.reason if isinstance(hello, Malformed) else None)

@@ -32,9 +32,7 @@ from router.wire.malformed import Malformed
         ({b"transfer-encoding": b"chunked", b"content-length": b"1"}, 1, Malformed("length_and_coding")),
     ],
 )
-def test_a_body_has_one_length(
-    known: dict[bytes, bytes], minor: int, expected: int | Malformed | None
-) -> None:
+def test_a_body_has_one_length(known: dict[bytes, bytes], minor: int, expected: int | Malformed | None) -> None:
     """Attacks 43 to 45."""
     assert expected == body_length(known, minor)
 

@@ -30,9 +30,7 @@ BLOCK = re.compile(FIELD_LINES)
         (b"N: Zo\xeb\r\n", [(b"n", b"Zo\xeb")]),
     ],
 )
-def test_a_block_is_split_into_lower_case_names_and_trimmed_values(
-    block: bytes, expected: list[tuple[bytes, bytes]]
-) -> None:
+def test_a_block_is_split_into_lower_case_names_and_trimmed_values(block: bytes, expected: list[tuple[bytes, bytes]]) -> None:
     """Order and duplicates stay; nothing else of a value changes."""
     assert BLOCK.fullmatch(block)
     assert expected == split_fields(block)
@@ -61,9 +59,7 @@ def test_the_first_fault_is_named_before_the_section_is_complete(section: bytes,
     assert Malformed(reason) == next(step for step in steps if step is not None)
 
 
-@pytest.mark.parametrize(
-    "section", [b"", b"line", b"line\r", b"line\r\n", b"line\r\nA", b"line\r\nA: b\r\nC: d\r"]
-)
+@pytest.mark.parametrize("section", [b"", b"line", b"line\r", b"line\r\n", b"line\r\nA", b"line\r\nA: b\r\nC: d\r"])
 def test_a_beginning_of_a_valid_section_has_no_fault(section: bytes) -> None:
     """A CR at the very end may still get its LF."""
     assert find_fault(section, 0) is None
@@ -109,9 +105,7 @@ def test_what_decides_a_message_is_not_heard_as_a_trailer(name: bytes) -> None:
     assert not may_be_trailer(name)
 
 
-@pytest.mark.parametrize(
-    "name", [b"grpc-status", b"grpc-message", b"server-timing", b"x-checksum", b"etag", b"x_sum"]
-)
+@pytest.mark.parametrize("name", [b"grpc-status", b"grpc-message", b"server-timing", b"x-checksum", b"etag", b"x_sum"])
 def test_what_describes_the_end_is_a_trailer(name: bytes) -> None:
     """gRPC and checksums live from them."""
     assert may_be_trailer(name)

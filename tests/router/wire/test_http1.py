@@ -137,9 +137,7 @@ def test_all_of_a_request_head_is_read() -> None:
         ("connection-empty-elements", (b"app.example.com", NO_BODY, False)),
     ],
 )
-def test_host_body_and_persistence_follow_from_the_fields(
-    name: str, expected: tuple[bytes | None, int, bool]
-) -> None:
+def test_host_body_and_persistence_follow_from_the_fields(name: str, expected: tuple[bytes | None, int, bool]) -> None:
     """RFC 9112 3.2, 6.3 and 9.3; an empty Host is for the router to refuse."""
     head = good_request(name)
     assert expected == (head.host, head.body, head.keep_alive)
