@@ -24,9 +24,7 @@ OPEN, EAST, WEST = "open.example", "east.example", "west.example"
 class MakeRouter(Protocol):
     """Keywords are top-level configuration keys; `nats=` another server, `start=False` only makes it."""
 
-    def __call__(
-        self, *, nats: NatsServer | None = None, start: bool = True, **config: Any
-    ) -> RouterProcess: ...
+    def __call__(self, *, nats: NatsServer | None = None, start: bool = True, **config: Any) -> RouterProcess: ...
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,7 @@ class NatsServer:
             if fixed or attempt == PORT_ATTEMPTS or "address already in use" not in self.log():
                 break
             self.port = 0
-        raise RuntimeError(
-            f"nats-server did not start on port {self.port}; its log ends: {self.log()[-2000:]!r}"
-        )
+        raise RuntimeError(f"nats-server did not start on port {self.port}; its log ends: {self.log()[-2000:]!r}")
 
     def stop(self) -> None:
         """End it in order; nothing happens when it does not run."""
