@@ -75,9 +75,7 @@ def _to_ascii(name: str) -> str | None:
     """UTS #46 mapping, then `xn--` for the labels that need it; ASCII labels keep their underscores."""
     try:
         mapped = idna.uts46_remap(name, std3_rules=False, transitional=False)
-        labels = [
-            label if label.isascii() else idna.alabel(label).decode("ascii") for label in mapped.split(".")
-        ]
+        labels = [label if label.isascii() else idna.alabel(label).decode("ascii") for label in mapped.split(".")]
     except (idna.IDNAError, UnicodeError):
         return None
     return ".".join(labels).lower()

@@ -112,9 +112,7 @@ class _Entry:
 
     def like(self, options: RouteOptions) -> RouteOptions | None:
         """The equal options of an endpoint already here: one value for all, and nothing new to say."""
-        return next(
-            (m.endpoint.options for m in self.members.values() if m.endpoint.options == options), None
-        )
+        return next((m.endpoint.options for m in self.members.values() if m.endpoint.options == options), None)
 
     def adopt(self, endpoint: Endpoint) -> None:
         """Last wins: what this registration says of the whole route."""
@@ -131,9 +129,7 @@ class _Entry:
         if distinct and distinct != set(self.distinct):
             self.distinct, self.policy = tuple(distinct), conjunction(distinct)
         uri = self.uri
-        pool = Pool(
-            endpoints, self.policy, self.balancing, self.route_service_url, uri.context_path, self.turn
-        )
+        pool = Pool(endpoints, self.policy, self.balancing, self.route_service_url, uri.context_path, self.turn)
         return Route(uri.key, uri.host, uri.path, pool)
 
 
@@ -196,7 +192,7 @@ class Ledger:
             (key, member.endpoint)
             for key, entry in self._entries.items()
             for member in entry.members.values()
-            if member.endpoint.pulse.expires <= now and not member.endpoint.tls
+            if not member.endpoint.tls and member.endpoint.pulse.expires <= now
         ]
         taken = self._take(stale, What.PRUNED, now)
         over = [key for key in self._emptied if self._entries[key].empty_until <= now]
@@ -253,9 +249,7 @@ class Ledger:
                 member.endpoint.pulse.expires = now + endpoint.ttl
                 return Event(What.REFRESHED, uri.key, member.endpoint)
         same = entry.like(endpoint.options)
-        pulse = (
-            Pulse() if member is None or _is_successor(member.endpoint, endpoint) else member.endpoint.pulse
-        )
+        pulse = Pulse() if member is None or _is_successor(member.endpoint, endpoint) else member.endpoint.pulse
         pulse.expires = now + endpoint.ttl
         fresh = replace(endpoint, pulse=pulse, options=endpoint.options if same is None else same)
         entry.members[fresh.address] = _Member(fresh)

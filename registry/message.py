@@ -188,9 +188,7 @@ def _backend_host(fields: Fields) -> str:
 def _route_service_url(fields: Fields) -> str:
     url = _text(fields, "route_service_url")
     if url and not url.startswith("https://"):
-        raise _WrongFieldError(
-            "bad_route_service_url", "route_service_url", url, "a URL that starts with https://"
-        )
+        raise _WrongFieldError("bad_route_service_url", "route_service_url", url, "a URL that starts with https://")
     return url
 
 

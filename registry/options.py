@@ -64,18 +64,14 @@ def parse_options(raw: object, limit: int = DEFAULT_LIMIT) -> RouteOptions:
     if raw is None or raw == {}:
         return NO_OPTIONS
     if not isinstance(raw, dict):
-        return _invalid(
-            (), OptionWarning("not_an_object", "", type(raw).__name__, "no option of this registration")
-        )
+        return _invalid((), OptionWarning("not_an_object", "", type(raw).__name__, "no option of this registration"))
     size = _size(raw)
     if size is None or size > limit:
         found = "too deep" if size is None else f"{size} bytes"
         return _invalid(raw, OptionWarning("too_large", "", found, f"no option: the limit is {limit} bytes"))
     pairs = {key: value for key, value in raw.items() if isinstance(value, Scalar)}
     nested = [key for key in raw if key not in pairs]
-    warnings = [
-        OptionWarning("nested", shown(key), shown_value(raw[key]), "the pair is left out") for key in nested
-    ]
+    warnings = [OptionWarning("nested", shown(key), shown_value(raw[key]), "the pair is left out") for key in nested]
     algorithm, header, balance = _balancing(pairs, warnings)
     policy = route_policy(pairs, tuple(nested), "ok", tuple(raw))
     return RouteOptions(policy, algorithm, header, balance, tuple(warnings[:_MAX_WARNINGS]))
@@ -95,37 +91,27 @@ def _invalid(raw_keys: Mapping[str, object] | tuple[str, ...], warning: OptionWa
 def _size(raw: Mapping[str, object]) -> int | None:
     """Bytes of UTF-8 compact JSON; None where the nesting is too deep to write down."""
     try:
-        return len(
-            json.dumps(raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-        )
+        return len(json.dumps(raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
     except RecursionError:
         return None
 
 
 def _balancing(pairs: Mapping[str, Scalar], warnings: list[OptionWarning]) -> tuple[str | None, str, float]:
     """Algorithm, hash header and hash balance, falling back one by one; adds to `warnings`."""
-    algorithm, header, balance = (
-        pairs.get(key, "") for key in ("loadbalancing", "hash_header", "hash_balance")
-    )
+    algorithm, header, balance = (pairs.get(key, "") for key in ("loadbalancing", "hash_header", "hash_balance"))
     if algorithm == "":
         return None, "", 0.0
     if not (isinstance(algorithm, str) and algorithm in _ALGORITHMS):
-        warnings.append(
-            OptionWarning("bad_value", "loadbalancing", shown_value(algorithm), "the route's algorithm stays")
-        )
+        warnings.append(OptionWarning("bad_value", "loadbalancing", shown_value(algorithm), "the route's algorithm stays"))
         return None, "", 0.0
     if algorithm != "hash":
         return algorithm, "", 0.0
     if not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
-        warnings.append(
-            OptionWarning("bad_value", "hash_header", shown_value(header), "the route's algorithm stays")
-        )
+        warnings.append(OptionWarning("bad_value", "hash_header", shown_value(header), "the route's algorithm stays"))
         return None, "", 0.0
     factor = _balance(balance)
     if factor is None:
-        warnings.append(
-            OptionWarning("bad_value", "hash_balance", shown_value(balance), "0, no balancing between hashes")
-        )
+        warnings.append(OptionWarning("bad_value", "hash_balance", shown_value(balance), "0, no balancing between hashes"))
     return algorithm, header, factor or 0.0
 
 

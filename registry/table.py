@@ -18,30 +18,45 @@ _SHARDS = 1024
 _SHIFT = 20
 
 
-class HostRoutes(NamedTuple):
-    """The routes of one host (or `*.suffix`) by path; no path has more than `depth` segments."""
+_NO_PATHS: Mapping[str, Route] = {}
 
-    depth: int
+
+class HostRoutes(NamedTuple):
+    """The routes of one host (or `*.suffix`): the one without a path, and the others by path.
+
+    No path has more than `depth` segments. Most hosts have one route and share the empty mapping.
+    """
+
+    root: Route | None
     paths: Mapping[str, Route]
+    depth: int
 
     def longest(self, path: str) -> Route | None:
         """The longest registered prefix of `path` in whole segments; one with endpoints goes first."""
+        root = self.root
         if not self.depth:
-            return self.paths.get("")
+            return root
         rest = "/".join(path.lower().split("/", self.depth + 1)[: self.depth + 1])
         empty: Route | None = None
-        while True:
+        while rest:
             route = self.paths.get(rest)
             if route is not None:
                 if route.pool.endpoints:
                     return route
                 empty = empty or route
-            if not rest:
-                return empty
             rest = rest[: max(rest.rfind("/"), 0)]
+        return root if root is not None and (empty is None or root.pool.endpoints) else empty
+
+    def routes(self) -> Iterator[Route]:
+        """All of them."""
+        if self.root is not None:
+            yield self.root
+        yield from self.paths.values()
 
 
 Shard = dict[str, HostRoutes]
+
+_NOTHING = HostRoutes(None, _NO_PATHS, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,9 +92,7 @@ class RouteTable:
         return self.size
 
     def __iter__(self) -> Iterator[Route]:
-        return (
-            route for shard in self.shards for routes in shard.values() for route in routes.paths.values()
-        )
+        return (route for shard in self.shards for host in shard.values() for route in host.routes())
 
     def changed(self, routes: Mapping[tuple[str, str], Route | None]) -> "RouteTable":
         """The next generation, in which each (host, path) of `routes` has that route, or none."""
@@ -101,32 +114,28 @@ class RouteTable:
 def _replace(shard: Shard, host: str, changes: Mapping[str, Route | None]) -> int:
     """Put one host's changed paths into a shard that no table holds yet; return by how many routes it grew.
 
-    The depth of a host only grows while the host has routes: finding it anew would cost a walk over all its
-    paths.
+    The depth only grows while the host has paths: finding it anew would cost a walk over all of them.
     """
-    before = shard.get(host)
-    paths = dict(before.paths) if before is not None else {}
-    depth = before.depth if before is not None else 0
-    grown = -len(paths)
+    before = shard.get(host, _NOTHING)
+    root, paths, depth = before.root, dict(before.paths), before.depth
     for path, route in changes.items():
-        if route is None:
+        if not path:
+            root = route
+        elif route is None:
             paths.pop(path, None)
         else:
             paths[path] = route
             depth = max(depth, path.count("/"))
-    if paths:
-        shard[host] = HostRoutes(depth, paths)
-    else:
+    if root is None and not paths:
         shard.pop(host, None)
-    return grown + len(paths)
+    else:
+        shard[host] = HostRoutes(root, paths or _NO_PATHS, depth if paths else 0)
+    return len(paths) + (root is not None) - len(before.paths) - (before.root is not None)
 
 
 def routes_json(table: RouteTable) -> dict[str, list[dict[str, object]]]:
     """GoRouter's answer to `/routes`: each uri with what is known of its endpoints."""
-    return {
-        route.key: [_endpoint_json(endpoint, route.pool) for endpoint in route.pool.endpoints]
-        for route in table
-    }
+    return {route.key: [_endpoint_json(endpoint, route.pool) for endpoint in route.pool.endpoints] for route in table}
 
 
 def _endpoint_json(endpoint: Endpoint, pool: Pool) -> dict[str, object]:

@@ -140,9 +140,7 @@ def test_the_policy_does_not_depend_on_the_order_of_registrations(order: tuple[i
     routes = ledger()
     for number in order:
         register(routes, "a.b", number=number, options={"mtls_allowed_apps": APPS[number]})
-    policies = [
-        parsed(registration("a.b", options={"mtls_allowed_apps": a})).endpoint.options.policy for a in APPS
-    ]
+    policies = [parsed(registration("a.b", options={"mtls_allowed_apps": a})).endpoint.options.policy for a in APPS]
     assert pool(routes, "a.b").policy.parts == conjunction(policies).parts
     assert len(pool(routes, "a.b").policy.parts) == 2
 
@@ -363,11 +361,7 @@ def test_a_registration_in_time_fills_the_emptied_route() -> None:
 def test_messages_of_other_segments_are_ignored(mode: str, carried: set[str]) -> None:
     """Contract b.6: for registering and unregistering alike."""
     routes = ledger(sharding_mode=mode, isolation_segments=frozenset({"s1"}))
-    taken = {
-        segment
-        for segment in ("", "s1", "s2")
-        if not register(routes, f"h{segment}.b", isolation_segment=segment).ignored
-    }
+    taken = {segment for segment in ("", "s1", "s2") if not register(routes, f"h{segment}.b", isolation_segment=segment).ignored}
     assert taken == carried
     assert len(routes.publish()) == len(carried)
     ignored = [unregister(routes, "h.b", isolation_segment=segment).ignored for segment in ("", "s1", "s2")]
@@ -457,9 +451,7 @@ def test_the_ledger_is_the_naive_model(known: list[bytes], steps: list[tuple[str
                 model.prune(now)
                 assert routes.prune(now).routing == (routes.publish() is not before)
         table = routes.publish()
-        state = {
-            route.key: {e.address: (e, e.pulse.expires) for e in route.pool.endpoints} for route in table
-        }
+        state = {route.key: {e.address: (e, e.pulse.expires) for e in route.pool.endpoints} for route in table}
         assert state == model.state()
         assert all(route.pool.policy.parts == model.policy(route.key).parts for route in table)
         assert len(table) == len(state)

@@ -111,9 +111,7 @@ def test_null_stands_for_an_absent_field() -> None:
     ("port", "tls_port", "expected"),
     [(80, 0, (80, False)), (80, 443, (443, True)), (0, 443, (443, True)), (70000, 443, (443, True))],
 )
-def test_the_tls_port_is_used_where_there_is_one(
-    port: int, tls_port: int, expected: tuple[int, bool]
-) -> None:
+def test_the_tls_port_is_used_where_there_is_one(port: int, tls_port: int, expected: tuple[int, bool]) -> None:
     """Only the effective port must be 1 to 65535; port 0 beside a tls_port is fine."""
     endpoint = read(port=port, tls_port=tls_port).endpoint
     assert expected == (endpoint.port, endpoint.tls)
@@ -133,9 +131,7 @@ def test_a_backend_is_a_name_or_an_address(host: str, expected: str) -> None:
     assert expected == read(host=host).endpoint.address
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"), [(None, 120.0), (0, 120.0), (-5, 120.0), (30, 30.0), (120, 120.0), (3600, 120.0)]
-)
+@pytest.mark.parametrize(("asked", "expected"), [(None, 120.0), (0, 120.0), (-5, 120.0), (30, 30.0), (120, 120.0), (3600, 120.0)])
 def test_an_emitter_can_shorten_the_ttl_but_not_lengthen_it(asked: int | None, expected: float) -> None:
     """Contract b.2: effective TTL = min(value, droplet_stale_threshold); 0 = default."""
     assert expected == read(stale_threshold_in_seconds=asked).endpoint.ttl

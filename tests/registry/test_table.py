@@ -54,9 +54,7 @@ def found(routes: RouteTable, host: str, path: str) -> str | None:
         ("[::1]", "/", None),
     ],
 )
-def test_the_longest_prefix_of_the_exact_host_then_of_ever_wider_wildcards(
-    host: str, path: str, expected: str | None
-) -> None:
+def test_the_longest_prefix_of_the_exact_host_then_of_ever_wider_wildcards(host: str, path: str, expected: str | None) -> None:
     """Contract c: whole segments, without case; the path is kept during the wildcard search."""
     routes = table("a.b.c", "a.b.c/x", "a.b.c/x/y", "*.b.c", "*.c", "*.c/deep", "p.b.c/only")
     assert expected == found(routes, host, path)
@@ -98,9 +96,7 @@ def test_hosts_are_spread_over_the_shards() -> None:
 
 
 HOSTS = st.sampled_from(["a.b.c", "b.c", "c", "x.b.c", "y.x.b.c", "*.b.c", "*.c", "*.x.b.c"])
-PATHS = st.lists(st.sampled_from(["x", "y", "X", "", "%2f"]), max_size=4).map(
-    lambda parts: "".join("/" + p for p in parts)
-)
+PATHS = st.lists(st.sampled_from(["x", "y", "X", "", "%2f"]), max_size=4).map(lambda parts: "".join("/" + p for p in parts))
 
 
 def naive(routes: dict[tuple[str, str], bool], host: str, path: str) -> str | None:
@@ -118,15 +114,11 @@ def naive(routes: dict[tuple[str, str], bool], host: str, path: str) -> str | No
 
 
 @given(
-    st.dictionaries(
-        st.tuples(HOSTS, PATHS.map(lambda path: path.lower().rstrip("/"))), st.booleans(), max_size=12
-    ),
+    st.dictionaries(st.tuples(HOSTS, PATHS.map(lambda path: path.lower().rstrip("/"))), st.booleans(), max_size=12),
     HOSTS.map(lambda host: host.replace("*", "star")),
     PATHS,
 )
-def test_a_lookup_finds_what_a_search_through_all_routes_finds(
-    routes: dict[tuple[str, str], bool], host: str, path: str
-) -> None:
+def test_a_lookup_finds_what_a_search_through_all_routes_finds(routes: dict[tuple[str, str], bool], host: str, path: str) -> None:
     """The same route as the naive model, for every set of routes, host and path."""
     keys = {full: [h + p for (h, p), f in routes.items() if f == full] for full in (True, False)}
     assert naive(routes, host, path) == found(table(*keys[True], empty=tuple(keys[False])), host, path)
