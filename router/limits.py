@@ -143,7 +143,7 @@ class Limits:
             keep_alive_probe_interval=config.endpoint_keep_alive_probe_interval,
             max_idle_backends=idle,
             max_idle_per_endpoint=min(idle, config.max_idle_conns_per_host),
-            max_attempts=config.backends.max_attempts,
+            max_attempts=max(1, config.backends.max_attempts),
             max_in_flight_per_endpoint=config.backends.max_conns or UNBOUNDED,
             failed_mark=config.droplet_stale_threshold / 4,
             max_connections=config.max_connections or UNBOUNDED,

@@ -32,12 +32,8 @@ class Place(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--url", help=f"the status endpoint (default: {_DEFAULT_URL}, or as the configuration says)"
-    )
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", help="take address, user and password from this configuration"
-    )
+    parser.add_argument("--url", help=(f"the status endpoint (default: {_DEFAULT_URL}, or as the configuration says)"))
+    parser.add_argument("-c", "--config", metavar="FILE", help=("take address, user and password from this configuration"))
     parser.add_argument("--user", help="user (default: router-status, or as the configuration says)")
     add_output(parser)
 
@@ -69,22 +65,28 @@ def _place(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Place:
 
 def fetch(place: Place) -> dict[str, object]:
     """The route table: URI -> list of endpoints. Raises ValueError with a sentence for a person."""
-    parts = urllib.parse.urlsplit(place.url)
-    if parts.scheme != "http" or not parts.hostname or parts.username is not None:
-        raise ValueError(f"{_DEFAULT_URL} is the form of --url: http, no user, no password")
+    host, port, path = _address(place.url)
     token = base64.b64encode(f"{place.user}:{place.password}".encode()).decode("ascii")
-    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=_TIMEOUT)
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     try:
-        connection.request("GET", parts.path or "/routes", headers={"Authorization": f"Basic {token}"})
+        connection.request("GET", path, headers={"Authorization": f"Basic {token}"})
         response = connection.getresponse()
         body = response.read(_MAX_BYTES + 1)
     except (OSError, http.client.HTTPException) as error:
-        raise ValueError(
-            f"no answer from {parts.hostname}:{parts.port or 80}: {error}; is the router running?"
-        ) from None
+        raise ValueError(f"no answer from {host}:{port}: {error}; is the router running?") from None
     finally:
         connection.close()
     return _decode(response.status, body)
+
+
+def _address(url: str) -> tuple[str, int, str]:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme == "http" and parts.hostname and parts.username is None:
+            return parts.hostname, parts.port or 80, parts.path or "/routes"
+    except ValueError:
+        pass
+    raise ValueError(f"{_DEFAULT_URL} is the form of --url: http, no user, no password")
 
 
 def _decode(status: int, body: bytes) -> dict[str, object]:
@@ -107,10 +109,7 @@ def table(routes: Mapping[str, object]) -> str:
     """The table as text, one line an endpoint, sorted by route; control characters escaped."""
     rows = [_COLUMNS, *(row for uri in sorted(routes) for row in _rows(uri, routes[uri]))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _rows(uri: str, endpoints: object) -> Iterator[tuple[str, ...]]:

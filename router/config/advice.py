@@ -57,14 +57,9 @@ def _certificates_and_domains(config: Config, _tree: Tree) -> Iterator[Notice]:
         return
     for index, pair in enumerate(config.tls_pem):
         where: Where = ("tls_pem", index)
-        bare = [
-            n for n in pair.names if "*." + n in {d.pattern for d in domains} and claim(n, domains) is None
-        ]
+        bare = [n for n in pair.names if "*." + n in {d.pattern for d in domains} and claim(n, domains) is None]
         for name in bare:
-            said = (
-                f"`{printable(name, 80)}` is served here but not claimed by the domain "
-                f"`*.{printable(name, 80)}`: it is open"
-            )
+            said = f"`{printable(name, 80)}` is served here but not claimed by the domain `*.{printable(name, 80)}`: it is open"
             yield Notice(
                 where,
                 said,
@@ -73,17 +68,10 @@ def _certificates_and_domains(config: Config, _tree: Tree) -> Iterator[Notice]:
         closed = [name for name in pair.names if _may_be_claimed(name, domains)]
         opened = [name for name in pair.names if claim(name, domains) is None and name not in bare]
         if closed and opened:
-            said = (
-                f"one certificate for an mTLS host ({printable(closed[0], 80)}) and an open one "
-                f"({printable(opened[0], 80)})"
-            )
-            yield Notice(
-                where, said, "browsers coalesce such connections and get 421: use a certificate for each"
-            )
+            said = f"one certificate for an mTLS host ({printable(closed[0], 80)}) and an open one ({printable(opened[0], 80)})"
+            yield Notice(where, said, ("browsers coalesce such connections and get 421: use a certificate for each"))
     for place, domain in _places(config):
-        if config.enable_ssl and not any(
-            _covers(name, domain.pattern) for pair in config.tls_pem for name in pair.names
-        ):
+        if config.enable_ssl and not any(_covers(name, domain.pattern) for pair in config.tls_pem for name in pair.names):
             said = f"no certificate covers {printable(domain.pattern, 80)}: the first of tls_pem is shown"
             yield Notice(place, said, "add a certificate for the domain to tls_pem")
 
@@ -138,17 +126,11 @@ def _wide_open(config: Config, tree: Tree) -> Iterator[Notice]:
     if config.forwarded_client_cert != "sanitize_set":
         yield _trusting(("forwarded_client_cert",), config.forwarded_client_cert)
     if "trusted_proxies" not in tree:
-        said = (
-            "absent: X-Forwarded-For, -Proto and -Host of every client are replaced (GoRouter believes them)"
-        )
-        yield Notice(
-            ("trusted_proxies",), said, "list the networks of your balancers, or [] if there are none"
-        )
+        said = "absent: X-Forwarded-For, -Proto and -Host of every client are replaced (GoRouter believes them)"
+        yield Notice(("trusted_proxies",), said, ("list the networks of your balancers, or [] if there are none"))
     for index, network in enumerate(config.trusted_proxies):
         if network.prefixlen == 0:
-            yield Notice(
-                ("trusted_proxies", index), "every client is believed", "list the balancers' networks only"
-            )
+            yield Notice(("trusted_proxies", index), "every client is believed", ("list the balancers' networks only"))
     if config.skip_ssl_validation:
         yield Notice(("skip_ssl_validation",), "backends' certificates are not verified", "set it to false")
     if config.min_tls_version in ("TLSv1.0", "TLSv1.1"):
@@ -158,9 +140,7 @@ def _wide_open(config: Config, tree: Tree) -> Iterator[Notice]:
         yield Notice(("cipher_suites",), f"{min(broken)} is broken", "remove it")
     if config.client_cert_validation != "none" and not config.only_trust_client_ca_certs:
         said = "certificates of every public authority are good outside mtls_domains"
-        yield Notice(
-            ("client_cert_validation",), said, "set only_trust_client_ca_certs: true and client_ca_certs"
-        )
+        yield Notice(("client_cert_validation",), said, ("set only_trust_client_ca_certs: true and client_ca_certs"))
     if config.logging.redact_query_params == "none":
         said = "queries are logged whole; they may carry tokens"
         yield Notice(("logging", "redact_query_params"), said, "use `all` or `hash`")
@@ -196,9 +176,7 @@ def _expired(config: Config, today: dt.datetime) -> Iterator[Notice]:
             )
     for where, domain in _places(config):
         if all(ca.not_valid_after_utc <= today for ca in parse_certificates(domain.ca_certs)):
-            yield Notice(
-                (*where[:2], "ca_certs"), "every authority has expired: nobody can enter", "renew them"
-            )
+            yield Notice((*where[:2], "ca_certs"), ("every authority has expired: nobody can enter"), "renew them")
 
 
 def _revocation(config: Config, today: dt.datetime) -> Iterator[Notice]:
@@ -208,10 +186,7 @@ def _revocation(config: Config, today: dt.datetime) -> Iterator[Notice]:
             continue
         for crl in lists:
             if crl.next_update_utc is not None and crl.next_update_utc <= today:
-                said = (
-                    f"a list ran out on {crl.next_update_utc:%Y-%m-%d}: certificates of its "
-                    "issuer are refused"
-                )
+                said = f"a list ran out on {crl.next_update_utc:%Y-%m-%d}: certificates of its issuer are refused"
                 yield Notice((*where[:2], "crls"), said, "fetch a fresh list")
         without = _without_list(parse_certificates(domain.ca_certs), lists)
         if without:

@@ -64,10 +64,7 @@ XfccModeText: TypeAlias = Annotated[XfccMode, _or_default("sanitize_set")]
 XfccFormatText: TypeAlias = Annotated[XfccFormat, _or_default("raw")]
 CrlList: TypeAlias = Annotated[tuple[Revocations, ...], BeforeValidator(_one_or_more)]
 
-_ABOUT_CA = (
-    "PEM of the authorities whose client certificates enter this domain; each is a trust "
-    "anchor, nobody else is"
-)
+_ABOUT_CA = "PEM of the authorities whose client certificates enter this domain; each is a trust anchor, nobody else is"
 _ABOUT_XFCC = (
     "X-Forwarded-Client-Cert: `sanitize_set` replaces what the client sent, `forward` keeps it when "
     "a certificate was given, `always_forward` always; the safe one is the default"
@@ -82,9 +79,7 @@ _ABOUT_CRLS = (
 class Xfcc(BaseModel):
     model_config = STRICT
     format: XfccFormatText = entry("raw", _ABOUT_FORMAT)
-    identity_extractor: Extractor = entry(
-        "none", "`cf_ou` reads app, space and org GUID from the certificate's OUs"
-    )
+    identity_extractor: Extractor = entry("none", ("`cf_ou` reads app, space and org GUID from the certificate's OUs"))
 
 
 class AuthorizationConfig(BaseModel):
@@ -92,9 +87,7 @@ class AuthorizationConfig(BaseModel):
     orgs: tuple[GuidText, ...] | None = entry(
         None, "callers of these orgs only; not together with `spaces`; absent: every caller"
     )
-    spaces: tuple[GuidText, ...] | None = entry(
-        None, "callers of these spaces only; not together with `orgs`"
-    )
+    spaces: tuple[GuidText, ...] | None = entry(None, ("callers of these spaces only; not together with `orgs`"))
 
 
 class Authorization(BaseModel):
@@ -107,12 +100,8 @@ class Authorization(BaseModel):
             "partners and devices, not between apps"
         ),
     )
-    config: AuthorizationConfig = entry(
-        AuthorizationConfig, "the domain's own boundary; routes can only narrow it"
-    )
-    report_only: Bool = entry(
-        False, "log and count a refusal as `would_deny` instead of answering 403; for a roll-out"
-    )
+    config: AuthorizationConfig = entry(AuthorizationConfig, ("the domain's own boundary; routes can only narrow it"))
+    report_only: Bool = entry(False, ("log and count a refusal as `would_deny` instead of answering 403; for a roll-out"))
 
 
 class MtlsDomain(BaseModel):
@@ -121,9 +110,7 @@ class MtlsDomain(BaseModel):
     model_config = STRICT
     domain: Pattern = Field(
         validation_alias=AliasChoices("domain", "name"),
-        description=(
-            "a host, or `*.suffix` for every host below the suffix, at any depth; most specific entry first"
-        ),
+        description=("a host, or `*.suffix` for every host below the suffix, at any depth; most specific entry first"),
     )
     ca_certs: RequiredCertificates = Field(description=_ABOUT_CA)
     crls: CrlList = entry((), _ABOUT_CRLS)

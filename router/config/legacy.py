@@ -125,9 +125,7 @@ def _older_shapes(tree: Tree) -> Iterator[Notice]:
             continue
         if ours in tree and tree[ours] != tree[other]:
             preferred = "http_1_endpoint_timeout" if ours == "endpoint_timeout" else ours
-            yield Notice(
-                (other,), f"the same setting as `{ours}`; `{preferred}` counts", "keep one of the two"
-            )
+            yield Notice((other,), (f"the same setting as `{ours}`; `{preferred}` counts"), "keep one of the two")
         value = tree.pop(other)
         if other == "http_1_endpoint_timeout" or ours not in tree:
             tree[ours] = value
@@ -140,15 +138,10 @@ def _lift_nats(tree: Tree) -> None:
     hosts = tree["nats"]
     if not isinstance(hosts, tuple) or not hosts or not all(isinstance(host, dict) for host in hosts):
         return
-    if any(
-        {k: h.get(k) for k in ("user", "pass")} != {k: hosts[0].get(k) for k in ("user", "pass")}
-        for h in hosts
-    ):
+    if any({k: h.get(k) for k in ("user", "pass")} != {k: hosts[0].get(k) for k in ("user", "pass")} for h in hosts):
         return
     section: Tree = {key: hosts[0][key] for key in ("user", "pass") if hosts[0].get(key) is not None}
-    section["hosts"] = tuple(
-        {key: value for key, value in host.items() if key not in ("user", "pass")} for host in hosts
-    )
+    section["hosts"] = tuple({key: value for key, value in host.items() if key not in ("user", "pass")} for host in hosts)
     tree["nats"] = section
 
 
@@ -157,9 +150,7 @@ def _zeros(tree: Tree) -> Iterator[Notice]:
     for key in ZERO_MEANS_DEFAULT:
         if key in tree and _is_zero(tree[key]):
             del tree[key]
-            yield Notice(
-                (key,), "0 means Vestibule's default here", "write a value, or `unlimited` to have no bound"
-            )
+            yield Notice((key,), ("0 means Vestibule's default here"), "write a value, or `unlimited` to have no bound")
 
 
 def _is_zero(value: object) -> bool:

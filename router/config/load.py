@@ -60,23 +60,15 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None)
     return Loaded(loaded.config, loaded.problems, loaded.warnings, (file, *loaded.files))
 
 
-def load_bytes(
-    data: bytes, file: Path, environ: Mapping[str, str], today: dt.datetime | None = None
-) -> Loaded:
+def load_bytes(data: bytes, file: Path, environ: Mapping[str, str], today: dt.datetime | None = None) -> Loaded:
     """Load a configuration from its text; `file` gives the name and the folder that paths start from."""
     source = read_source(data)
     report = _Report(str(file), source)
-    flaws = [
-        Problem(report.file, f.line, path_text(f.where), f.value, f.expected, f.remedy) for f in source.flaws
-    ]
+    flaws = [Problem(report.file, f.line, path_text(f.where), f.value, f.expected, f.remedy) for f in source.flaws]
     if not isinstance(source.tree, dict):
         if not flaws:
             empty = "empty file" if source.tree is None else show(source.tree, ())
-            flaws = [
-                Problem(
-                    report.file, 1, "", empty, "a mapping of keys", "start from bosh_like_config/minimal.yml"
-                )
-            ]
+            flaws = [Problem(report.file, 1, "", empty, "a mapping of keys", ("start from bosh_like_config/minimal.yml"))]
         return Loaded(None, tuple(flaws), ())
     tree, notices = modernise(source.tree)
     context = LoadContext(file.parent, environ)
@@ -86,9 +78,7 @@ def load_bytes(
         notices += advise(config, tree, today or dt.datetime.now(dt.UTC))
     problems = _unique((*flaws, *broken, *wrong))
     warnings = [*report.warnings(notices), *_loose_keys(context)]
-    return Loaded(
-        None if problems else config, problems, tuple(warnings), tuple(dict.fromkeys(context.files))
-    )
+    return Loaded(None if problems else config, problems, tuple(warnings), tuple(dict.fromkeys(context.files)))
 
 
 def _validate(tree: Tree, context: LoadContext, report: "_Report") -> tuple[Config | None, list[Problem]]:
@@ -142,14 +132,14 @@ class _Report:
             expected, remedy = "a known key", _nearest(where)
             return Problem(self.file, self._line(where), path_text(where), "", expected, remedy)
         if kind == "missing":
-            return Problem(
-                self.file, self._line(where), path_text(where), "", "this key", "add it; it has no default"
-            )
+            return Problem(self.file, self._line(where), path_text(where), "", "this key", "add it; it has no default")
         if kind == "vestibule":
             expected, remedy = str(given["expected"]), str(given["remedy"])
         else:
             expected, remedy = _plain(detail["msg"]), "see docs/reference/config.md"
         value = show(_value_at(tree, where), where)
+        if kind == "model_type" and value.startswith("'"):
+            value = "(a text)"  # where a section belongs, a text may be anything, a secret too
         return Problem(self.file, self._line(where), path_text(where), value, expected, remedy)
 
     def _line(self, where: Where) -> int:
@@ -184,9 +174,7 @@ def _nearest(where: Where) -> str:
     if near:
         return f"did you mean `{near[0]}`?"
     return "remove it" + (
-        f"; known here: {', '.join(names)}"
-        if len(names) <= 12
-        else "; docs/reference/config.md lists all keys"
+        (f"; known here: {', '.join(names)}") if len(names) <= 12 else "; docs/reference/config.md lists all keys"
     )
 
 

@@ -60,9 +60,7 @@ def _ciphers(value: object) -> CipherSuites:
         return parse_cipher_suites(value or DEFAULT)
     except ValueError as error:
         near = get_close_matches(str(error)[:80], known_names(), 1)
-        raise mistake(
-            "known cipher suites", f"did you mean {near[0]}?" if near else "OpenSSL or RFC names"
-        ) from None
+        raise mistake("known cipher suites", f"did you mean {near[0]}?" if near else "OpenSSL or RFC names") from None
 
 
 Ciphers: TypeAlias = Annotated[CipherSuites, PlainValidator(_ciphers)]
@@ -78,25 +76,13 @@ class Config(BaseModel):
     disable_http: Bool = entry(False, "true: no plain HTTP listener")
     enable_ssl: Bool = entry(False, "true: a TLS listener; needs `tls_pem`")
     ssl_port: Port = entry(443, "TLS. GoRouter's default")
-    enable_http2: Bool = entry(
-        True, "as in GoRouter; until HTTP/2 is there only http/1.1 is offered, and saying it warns"
-    )
-    enable_proxy: Bool = entry(
-        False, "PROXY headers; `true` is an error until they work, for every request would break"
-    )
-    max_connections: Count = entry(
-        20_000, "connections a listener, 0: any number; each idle one costs up to 40 KiB"
-    )
-    max_handshakes: Count = entry(
-        1_000, "TLS handshakes in flight, 0: any number; each costs about 100 KiB", lt=2**31
-    )
-    max_connections_per_address: Count = entry(
-        0, "connections a client address, 0: any number; a NAT is one address"
-    )
+    enable_http2: Bool = entry(True, ("as in GoRouter; until HTTP/2 is there only http/1.1 is offered, and saying it warns"))
+    enable_proxy: Bool = entry(False, ("PROXY headers; `true` is an error until they work, for every request would break"))
+    max_connections: Count = entry(20_000, ("connections a listener, 0: any number; each idle one costs up to 40 KiB"))
+    max_handshakes: Count = entry(1_000, ("TLS handshakes in flight, 0: any number; each costs about 100 KiB"), lt=2**31)
+    max_connections_per_address: Count = entry(0, ("connections a client address, 0: any number; a NAT is one address"))
     connection_rate: Count = entry(0, "new connections a second and listener, 0: any number")
-    connection_rate_per_address: Count = entry(
-        0, "new connections a second and client address, 0: any number"
-    )
+    connection_rate_per_address: Count = entry(0, ("new connections a second and client address, 0: any number"))
 
     # TLS
     tls_pem: tuple[TlsPair, ...] = entry(
@@ -107,9 +93,7 @@ class Config(BaseModel):
         "OpenSSL or RFC names with `:` between. Default: forward secrecy and AEAD, RSA and ECDSA",
     )
     min_tls_version: TlsVersion = entry("TLSv1.2", "1.0 and 1.1 are broken (RFC 8996)")
-    max_tls_version: TlsVersion = entry(
-        "TLSv1.3", "GoRouter stops at 1.2; 1.3 hides client certificates from the wire"
-    )
+    max_tls_version: TlsVersion = entry("TLSv1.3", ("GoRouter stops at 1.2; 1.3 hides client certificates from the wire"))
     client_cert_validation: Literal["none", "request", "require"] = entry(
         "none",
         (
@@ -117,23 +101,15 @@ class Config(BaseModel):
             "certificate no listed CA knows, on domains that need none"
         ),
     )
-    client_ca_certs: Certificates = entry(
-        "", "PEM or path: authorities for `client_cert_validation`", repr=False
-    )
-    only_trust_client_ca_certs: Bool = entry(
-        False, "true: `ca_certs` and the system's authorities do not count for clients"
-    )
-    enable_verify_client_certificate_metadata: Bool = entry(
-        False, "true: `verify_client_certificate_metadata` is enforced"
-    )
+    client_ca_certs: Certificates = entry("", ("PEM or path: authorities for `client_cert_validation`"), repr=False)
+    only_trust_client_ca_certs: Bool = entry(False, ("true: `ca_certs` and the system's authorities do not count for clients"))
+    enable_verify_client_certificate_metadata: Bool = entry(False, ("true: `verify_client_certificate_metadata` is enforced"))
     verify_client_certificate_metadata: tuple[CertificateMetadata, ...] = entry(
-        (), "under a listed CA only these subjects pass"
+        (), ("under a listed CA only these subjects pass")
     )
 
     # Domains
-    mtls_domains: tuple[MtlsDomain, ...] = entry(
-        (), "domains that demand a client certificate, with who may call them"
-    )
+    mtls_domains: tuple[MtlsDomain, ...] = entry((), ("domains that demand a client certificate, with who may call them"))
     domains: tuple[IdentityAwareDomain, ...] = entry((), "the same in GoRouter's later dialect (RFC-0055)")
 
     # What is said about the client
@@ -143,10 +119,7 @@ class Config(BaseModel):
     )
     trusted_proxies: tuple[Network, ...] = entry(
         (),
-        (
-            "networks whose X-Forwarded-For, -Proto and -Host are believed; absent: nobody's, a client "
-            "can write them"
-        ),
+        ("networks whose X-Forwarded-For, -Proto and -Host are believed; absent: nobody's, a client can write them"),
     )
     force_forwarded_proto_https: Bool = entry(False, "X-Forwarded-Proto is always https")
     sanitize_forwarded_proto: Bool = entry(False, "X-Forwarded-Proto is ours even from `trusted_proxies`")
@@ -158,48 +131,30 @@ class Config(BaseModel):
 
     # Backends
     backends: Backends = entry(Backends, "how endpoints are reached")
-    ca_certs: tuple[Certificates, ...] = entry(
-        (), "PEM or paths: authorities of the backends, beside the system's", repr=False
-    )
-    skip_ssl_validation: Bool = entry(
-        False, "true: backends' certificates are not verified. Never outside a test"
-    )
-    balancing_algorithm: Literal["round-robin", "least-connection"] = entry(
-        "round-robin", "choice among a route's endpoints"
-    )
+    ca_certs: tuple[Certificates, ...] = entry((), ("PEM or paths: authorities of the backends, beside the system's"), repr=False)
+    skip_ssl_validation: Bool = entry(False, ("true: backends' certificates are not verified. Never outside a test"))
+    balancing_algorithm: Literal["round-robin", "least-connection"] = entry("round-robin", ("choice among a route's endpoints"))
     disable_keep_alives: Bool = entry(False, "true: one backend connection a request. BOSH's default")
     max_idle_conns: Count = entry(100, "idle backend connections kept, 0: none. BOSH's default")
     max_idle_conns_per_host: Count = entry(100, "of these, to one endpoint, 0: none. BOSH's default")
-    endpoint_timeout: EndlessAtZero = entry(
-        900.0, "from dialling to the response's end, 0: no limit. BOSH's default"
-    )
+    endpoint_timeout: EndlessAtZero = entry(900.0, ("from dialling to the response's end, 0: no limit. BOSH's default"))
     endpoint_dial_timeout: EndlessAtZero = entry(5.0, "one TCP connect, 0: the system's limit")
     endpoint_keep_alive_probe_interval: Duration = entry(1.0, "TCP keep-alive probes to backends, 0: none")
-    empty_pool_response_code_503: Bool = entry(
-        True, "503 (false: 404) for a known route without endpoints. BOSH's default"
-    )
+    empty_pool_response_code_503: Bool = entry(True, ("503 (false: 404) for a known route without endpoints. BOSH's default"))
     empty_pool_timeout: Duration = entry(0.0, "how long a route without endpoints stays known")
 
     # Deadlines and bounds on what a client sends: 0 means the default, `unlimited` none
     tls_handshake_timeout: Deadline = entry(10.0, "a TLS handshake, of a client and of a backend; attack 27")
-    read_header_timeout: Deadline = entry(
-        10.0, "a request head, from its first byte; GoRouter has none and can be held open"
-    )
+    read_header_timeout: Deadline = entry(10.0, ("a request head, from its first byte; GoRouter has none and can be held open"))
     frontend_idle_timeout: Deadline = entry(900.0, "a client connection between requests")
-    client_stall_timeout: Deadline = entry(
-        60.0, "a client that sends no body byte, or takes no response byte; attack 76"
-    )
+    client_stall_timeout: Deadline = entry(60.0, ("a client that sends no body byte, or takes no response byte; attack 76"))
     max_request_header_bytes: Bound = entry(
         65_536, "a request head; GoRouter's 1 MiB lets a few clients fill the memory. At most 1 MiB"
     )
-    max_request_headers: Bound = entry(
-        128, "fields of a request; proxies in front that stop at 100 may still add some"
-    )
+    max_request_headers: Bound = entry(128, ("fields of a request; proxies in front that stop at 100 may still add some"))
     max_response_header_bytes: Bound = entry(262_144, "a response head")
     max_response_headers: Bound = entry(256, "fields of a response")
-    max_request_body_bytes: Count = entry(
-        0, "bytes of a request body (413), 0: any number, since bodies stream"
-    )
+    max_request_body_bytes: Count = entry(0, ("bytes of a request body (413), 0: any number, since bodies stream"))
 
     # Routes
     nats: Nats = entry(Nats, "where registrations come from")
@@ -207,13 +162,9 @@ class Config(BaseModel):
     start_response_delay_interval: Duration = entry(
         20.0, "health stays bad so long after the first NATS connection. BOSH's default"
     )
-    droplet_stale_threshold: Duration = entry(
-        120.0, "life of a registration that is not repeated. GoRouter's default"
-    )
+    droplet_stale_threshold: Duration = entry(120.0, ("life of a registration that is not repeated. GoRouter's default"))
     prune_stale_droplets_interval: Duration = entry(30.0, "how often such are looked for. GoRouter's default")
-    suspend_pruning_if_nats_unavailable: Bool = entry(
-        True, "no route ages while NATS is away. BOSH's default"
-    )
+    suspend_pruning_if_nats_unavailable: Bool = entry(True, ("no route ages while NATS is away. BOSH's default"))
     max_route_options_size: Count = entry(
         1024, "bytes of a route's options as compact JSON (RFC-0027); larger: see the options page"
     )
@@ -224,12 +175,8 @@ class Config(BaseModel):
 
     # Operation
     status: Status = entry(Status, "health and the route table")
-    healthcheck_user_agent: Text = entry(
-        "HTTP-Monitor/1.1", "a request with this User-Agent is answered by the router itself"
-    )
-    drain_wait: Duration = entry(
-        20.0, "on drain: bad health but still serving, so that balancers turn away. BOSH's default"
-    )
+    healthcheck_user_agent: Text = entry("HTTP-Monitor/1.1", ("a request with this User-Agent is answered by the router itself"))
+    drain_wait: Duration = entry(20.0, ("on drain: bad health but still serving, so that balancers turn away. BOSH's default"))
     drain_timeout: Duration = entry(900.0, "then: how long requests may go on. BOSH's default")
     index: Count = entry(0, "number of this router in its group; in the start message and the logs")
     trace_key: Text = entry(
@@ -239,14 +186,10 @@ class Config(BaseModel):
     tracing: Tracing = entry(Tracing, "trace fields")
     logging: Logging = entry(Logging, "component log, and what the access log shows")
     access_log: AccessLogConfig = entry(AccessLogConfig, "where the access log goes")
-    extra_headers_to_log: tuple[FieldName, ...] = entry(
-        (), "request fields added to the access log; they may hold secrets"
-    )
+    extra_headers_to_log: tuple[FieldName, ...] = entry((), ("request fields added to the access log; they may hold secrets"))
     prometheus: Prometheus = entry(Prometheus, "the metrics endpoint, as in GoRouter")
     metrics: Metrics = entry(Metrics, "the metrics endpoint, by address")
-    per_app_prometheus_http_metrics_reporting: Bool = entry(
-        False, "true: latency by app; one series an app, so off"
-    )
+    per_app_prometheus_http_metrics_reporting: Bool = entry(False, ("true: latency by app; one series an app, so off"))
 
     @property
     def client_domains(self) -> tuple[DomainConfig, ...]:

@@ -39,15 +39,9 @@ def _read(value: object, info: ValidationInfo, *, secret: bool) -> object:
 
 def parse_certificates(pem: str) -> list[x509.Certificate]:
     """Every certificate of a PEM text, in order. Raises ValueError when one does not parse."""
-    blocks = [
-        m[0]
-        for m in _BLOCK.finditer(pem)
-        if m[1] in ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
-    ]
+    blocks = [m[0] for m in _BLOCK.finditer(pem) if m[1] in ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")]
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # odd but loadable encodings (serial 0, for one) are not this parser's matter
+        warnings.simplefilter("ignore")  # odd but loadable encodings (serial 0, for one) are not this parser's matter
         try:
             return [x509.load_pem_x509_certificate(block.encode()) for block in blocks]
         except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -71,9 +65,7 @@ def _parsed(
     def check(value: object, info: ValidationInfo) -> object:
         text = _read(value, info, secret=False)
         if required and text == "":
-            raise mistake(
-                f"PEM with at least one {what}", "an empty value would admit nobody; give the text or a path"
-            )
+            raise mistake((f"PEM with at least one {what}"), "an empty value would admit nobody; give the text or a path")
         if not isinstance(text, str) or text == "":
             return text
         try:
@@ -100,9 +92,7 @@ def load_key(pem: str) -> bytes:
     try:
         key = load_pem_private_key(blocks[0][0].encode(), password=None)
     except (ValueError, TypeError, IndexError, UnsupportedAlgorithm):
-        raise mistake(
-            "an unencrypted private key in PEM", "PKCS#8, PKCS#1 or SEC1; remove the passphrase"
-        ) from None
+        raise mistake(("an unencrypted private key in PEM"), "PKCS#8, PKCS#1 or SEC1; remove the passphrase") from None
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -112,13 +102,9 @@ def check_pair(chain: str, key: SecretStr) -> None:
     try:
         public = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):
-        raise mistake(
-            "a certificate whose key is RSA, ECDSA or Ed25519", "issue the certificate anew"
-        ) from None
+        raise mistake(("a certificate whose key is RSA, ECDSA or Ed25519"), "issue the certificate anew") from None
     if public != load_key(key.get_secret_value()):
-        raise mistake(
-            "the private key of the first certificate", "give the matching key, or put the leaf first"
-        )
+        raise mistake(("the private key of the first certificate"), "give the matching key, or put the leaf first")
 
 
 def san_names(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -136,9 +122,7 @@ def _read_secret(value: object, info: ValidationInfo) -> object:
 
 
 Certificates: TypeAlias = Annotated[str, BeforeValidator(_parsed("certificate", parse_certificates))]
-RequiredCertificates: TypeAlias = Annotated[
-    str, BeforeValidator(_parsed("certificate", parse_certificates, required=True))
-]
+RequiredCertificates: TypeAlias = Annotated[str, BeforeValidator(_parsed("certificate", parse_certificates, required=True))]
 Revocations: TypeAlias = Annotated[str, BeforeValidator(_parsed("X509 CRL", parse_crls, required=True))]
 PrivateKey: TypeAlias = Annotated[SecretStr, BeforeValidator(_read_key)]
 Credentials: TypeAlias = Annotated[SecretStr, BeforeValidator(_read_secret)]

@@ -88,11 +88,7 @@ def _key(key: str, field: FieldInfo) -> Iterator[str]:
         yield from _yaml(section, "  ")
         return
     off = default in ("absent", "required") or key == "enable_http2"
-    yield (
-        f"# {key}:{'' if default in ('absent', 'required') else ' ' + default}"
-        if off
-        else f"{key}: {default}"
-    )
+    yield ((f"# {key}:{'' if default in ('absent', 'required') else ' ' + default}") if off else f"{key}: {default}")
     if section is not None:
         yield from (f"# {line}" for line in (f"{key}:", "  -", *_yaml(section, "    ")))
 

@@ -33,10 +33,7 @@ _SCOPE = (
 )
 _NESTED = (
     "no nested sources: route options are flat (RFC-0027) and belong to the route, not to the domain",
-    (
-        'set mtls_allowed_apps: "guid1,guid2", mtls_allowed_spaces, mtls_allowed_orgs or '
-        "mtls_allow_any: true on the route"
-    ),
+    ('set mtls_allowed_apps: "guid1,guid2", mtls_allowed_spaces, mtls_allowed_orgs or mtls_allow_any: true on the route'),
 )
 _FLAT = (
     "no route options here: they belong to the route, and the route can only narrow what its domain admits",
@@ -76,19 +73,19 @@ def _entries(tree: Tree) -> Iterator[tuple[Where, Tree]]:
 
 def _proxy_protocol(tree: Tree) -> Iterator[Broken]:
     if boolean(tree.get("enable_proxy")) is True:
-        remedy = (
-            "set it to false and let the balancer connect without PROXY headers; without them "
-            "every request would break"
-        )
+        remedy = "set it to false and let the balancer connect without PROXY headers; without them every request would break"
         yield Broken(("enable_proxy",), "false: the PROXY protocol does not work yet", remedy)
 
 
 def _one_nats_user(tree: Tree) -> Iterator[Broken]:
     if not isinstance(tree.get("nats", {}), dict):
         remedy = "write nats: {hosts: [{hostname, port}], user, pass}"
-        yield Broken(
-            ("nats",), "a list of {host, port, user, pass} with one user for all, or a mapping", remedy
-        )
+        yield Broken(("nats",), ("a list of {host, port, user, pass} with one user for all, or a mapping"), remedy)
+
+
+def _nats_servers(tree: Tree) -> Iterator[Broken]:
+    if _mapping(tree.get("nats")).get("hosts") == ():
+        yield Broken(("nats", "hosts"), "at least one server", ("list the servers, or remove the key for localhost"))
 
 
 def _null_is_not_open(tree: Tree) -> Iterator[Broken]:
@@ -121,25 +118,16 @@ def _authorization(tree: Tree) -> Iterator[Broken]:
         at: Where = (*where, "authorization")
         if "orgs" in config and "spaces" in config:
             remedy = "keep one of the two; they are mutually exclusive"
-            yield Broken(
-                (*at, "config"), f"`{path_text(at)}.config.orgs` or `{path_text(at)}.config.spaces`", remedy
-            )
+            yield Broken((*at, "config"), (f"`{path_text(at)}.config.orgs` or `{path_text(at)}.config.spaces`"), remedy)
         enforcing = authorization.get("mode") == "cf_identity"
         if enforcing and _mapping(item.get("xfcc")).get("identity_extractor") != "cf_ou":
-            remedy = (
-                f"set {path_text(where)}.xfcc.identity_extractor: cf_ou; without an identity "
-                "nobody could be admitted"
-            )
+            remedy = f"set {path_text(where)}.xfcc.identity_extractor: cf_ou; without an identity nobody could be admitted"
             yield Broken((*at, "mode"), "`cf_identity` only beside `xfcc.identity_extractor: cf_ou`", remedy)
         if not enforcing and {"orgs", "spaces"} & config.keys():
-            remedy = (
-                f"set {path_text(at)}.mode: cf_identity, or remove the lists: without it they restrict nobody"
-            )
+            remedy = f"set {path_text(at)}.mode: cf_identity, or remove the lists: without it they restrict nobody"
             yield Broken((*at, "config"), "lists only beside `mode: cf_identity`", remedy)
         if not enforcing and boolean(authorization.get("report_only")) is True:
-            remedy = (
-                f"set {path_text(at)}.mode: cf_identity, or remove report_only: there is nothing to report"
-            )
+            remedy = f"set {path_text(at)}.mode: cf_identity, or remove report_only: there is nothing to report"
             yield Broken((*at, "report_only"), "`true` only beside `mode: cf_identity`", remedy)
 
 
@@ -147,10 +135,7 @@ def _xfcc(tree: Tree) -> Iterator[Broken]:
     for where, item in _entries(tree):
         form = item.get("xfcc_format") or _mapping(item.get("xfcc")).get("format")
         if form == "envoy" and item.get("forwarded_client_cert") == "always_forward":
-            remedy = (
-                "with always_forward the router writes no header, so there is nothing to "
-                "format: remove one of the two"
-            )
+            remedy = "with always_forward the router writes no header, so there is nothing to format: remove one of the two"
             yield Broken(
                 (*where, "forwarded_client_cert"),
                 "another mode than `always_forward` beside the envoy format",
@@ -167,9 +152,7 @@ def _twice(tree: Tree) -> Iterator[Broken]:
         if pattern is None:
             continue
         if pattern in seen:
-            yield Broken(
-                (*where, key), "each domain once", f"remove one; it is also {path_text(seen[pattern])}"
-            )
+            yield Broken((*where, key), "each domain once", (f"remove one; it is also {path_text(seen[pattern])}"))
         seen.setdefault(pattern, where)
 
 
@@ -202,17 +185,11 @@ def _tls(tree: Tree) -> Iterator[Broken]:
         yield Broken(("disable_http",), "a listener", "set enable_ssl: true, or remove disable_http")
     low, high = tree.get("min_tls_version", "TLSv1.2"), tree.get("max_tls_version", "TLSv1.3")
     if low in _VERSIONS and high in _VERSIONS and _VERSIONS.index(str(low)) > _VERSIONS.index(str(high)):
-        yield Broken(
-            ("min_tls_version",), "at most max_tls_version", "raise max_tls_version, or lower min_tls_version"
-        )
+        yield Broken(("min_tls_version",), "at most max_tls_version", ("raise max_tls_version, or lower min_tls_version"))
     asks = tree.get("client_cert_validation") in ("request", "require")
     if asks and boolean(tree.get("only_trust_client_ca_certs")) is True and not tree.get("client_ca_certs"):
-        remedy = (
-            "give client_ca_certs, or set client_cert_validation: none: as it stands no certificate is good"
-        )
-        yield Broken(
-            ("client_ca_certs",), "at least one certificate beside only_trust_client_ca_certs", remedy
-        )
+        remedy = "give client_ca_certs, or set client_cert_validation: none: as it stands no certificate is good"
+        yield Broken(("client_ca_certs",), ("at least one certificate beside only_trust_client_ca_certs"), remedy)
 
 
 def _health(tree: Tree) -> Iterator[Broken]:
@@ -242,6 +219,7 @@ def _metrics_once(tree: Tree) -> Iterator[Broken]:
 _RULES: tuple[Callable[[Tree], Iterator[Broken]], ...] = (
     _proxy_protocol,
     _one_nats_user,
+    _nats_servers,
     _null_is_not_open,
     _authorization,
     _xfcc,

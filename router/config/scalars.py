@@ -59,11 +59,7 @@ def boolean(value: object) -> object:
     """`yes`, `on`, `no` and `off` as booleans, as go-yaml reads them where a boolean is due; the rest as
     it is.
     """
-    return (
-        {"yes": True, "on": True, "no": False, "off": False}.get(value, value)
-        if isinstance(value, str)
-        else value
-    )
+    return {"yes": True, "on": True, "no": False, "off": False}.get(value, value) if isinstance(value, str) else value
 
 
 def parse_duration(value: object) -> float:
@@ -114,9 +110,7 @@ def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
         return ipaddress.ip_network(str(value))
     except ValueError:
-        raise mistake(
-            "a network such as 10.0.0.0/8, 192.0.2.7 or fd00::/8", "give the network's first address"
-        ) from None
+        raise mistake(("a network such as 10.0.0.0/8, 192.0.2.7 or fd00::/8"), "give the network's first address") from None
 
 
 def _guid(value: object) -> Guid:
@@ -158,9 +152,7 @@ def _field_name(value: object) -> str:
 def _field_value(value: object) -> str:
     text = _text(value)
     if not isinstance(text, str) or any(ord(c) < 32 or ord(c) > 126 for c in text) or len(text) > 8192:
-        raise mistake(
-            "an HTTP field value in printable ASCII", "remove line ends and other control characters"
-        )
+        raise mistake(("an HTTP field value in printable ASCII"), "remove line ends and other control characters")
     return text.strip()
 
 
@@ -179,9 +171,7 @@ class Address(NamedTuple):
 def _address(value: object) -> Address:
     host, colon, port = str(value).rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
-        raise mistake(
-            "host:port, such as 127.0.0.1:9100", "the port is 1 to 65535; without a host: every address"
-        )
+        raise mistake(("host:port, such as 127.0.0.1:9100"), "the port is 1 to 65535; without a host: every address")
     return Address(host.strip("[]"), int(port))
 
 
@@ -198,9 +188,7 @@ def resolve_reference(value: object, info: ValidationInfo) -> object:
         return read_file(str(value["file"]), context, secret=True).rstrip("\r\n")
     name = str(value["env"])
     if name not in context.environ:
-        raise mistake(
-            "a variable that is set", "set the variable that `env` names in the router's environment"
-        )
+        raise mistake("a variable that is set", ("set the variable that `env` names in the router's environment"))
     return context.environ[name]
 
 

@@ -45,9 +45,7 @@ class TlsPair(BaseModel):
 
     model_config = STRICT
     cert_chain: RequiredCertificates = Field(
-        description=(
-            "PEM or path: the certificate with its intermediates; it must have a subject alternative name"
-        ),
+        description=("PEM or path: the certificate with its intermediates; it must have a subject alternative name"),
         repr=False,
     )
     private_key: PrivateKey = Field(description="PEM or path: the certificate's unencrypted key")
@@ -56,9 +54,7 @@ class TlsPair(BaseModel):
     def _belong_together(self) -> Self:
         check_pair(self.cert_chain, self.private_key)
         if not self.names:
-            raise mistake(
-                "a certificate with a subject alternative name", "issue it anew with its DNS names as SANs"
-            )
+            raise mistake(("a certificate with a subject alternative name"), "issue it anew with its DNS names as SANs")
         return self
 
     @property
@@ -70,9 +66,7 @@ class _ClientPair(BaseModel):
     """The router's own client certificate: both or neither."""
 
     model_config = STRICT
-    cert_chain: Certificates = entry(
-        "", "PEM or path: the certificate the router shows; needs `private_key`", repr=False
-    )
+    cert_chain: Certificates = entry("", ("PEM or path: the certificate the router shows; needs `private_key`"), repr=False)
     private_key: PrivateKey = entry(NO_SECRET, "PEM or path: its key")
 
     @model_validator(mode="after")
@@ -109,9 +103,7 @@ class Status(BaseModel):
     host: Text = entry("0.0.0.0", "where health listens; load balancers must reach it")  # noqa: S104
     port: Port = entry(8080, "health without TLS. GoRouter's port")
     user: Text = entry("router-status", "basic auth of /routes. BOSH's name")
-    password: Secret = entry(
-        NO_SECRET, "basic auth of /routes; absent: /routes refuses everyone", validation_alias="pass"
-    )
+    password: Secret = entry(NO_SECRET, ("basic auth of /routes; absent: /routes refuses everyone"), validation_alias="pass")
     enable_nontls_health_checks: Bool = entry(True, "false leaves only the TLS health listener")
     tls: StatusTls = entry(StatusTls, "health over TLS")
     routes: StatusRoutes = entry(StatusRoutes, "the route table")
@@ -119,59 +111,40 @@ class Status(BaseModel):
 
 class NatsHost(BaseModel):
     model_config = STRICT
-    hostname: ServerName = Field(
-        validation_alias=AliasChoices("hostname", "host"), description="name or address"
-    )
+    hostname: ServerName = Field(validation_alias=AliasChoices("hostname", "host"), description="name or address")
     port: Port = entry(4222, "NATS's own port")
 
 
 class Nats(_ClientPair):
     hosts: tuple[NatsHost, ...] = entry(
-        (NatsHost(hostname="localhost", port=4222),),
-        "the cluster's servers, tried in turn, for ever",
-        min_length=1,
+        (NatsHost(hostname="localhost", port=4222),), "the cluster's servers, tried in turn, for ever"
     )
     user: Text = entry("", "user name")
     password: Secret = entry(NO_SECRET, "the user's password", validation_alias="pass")
     token: Secret = entry(NO_SECRET, "token, instead of user and password")
     nkey_seed: Secret = entry(NO_SECRET, "NKey seed, instead of user and password")
     credentials: Credentials = entry(NO_SECRET, "a credentials file (JWT and seed): its text or its path")
-    tls_enabled: Bool = entry(
-        False, "TLS to the servers; off as in GoRouter, on wherever the network is shared"
-    )
-    ca_certs: Certificates = entry(
-        "", "PEM or path: authorities of the servers; absent: the system's", repr=False
-    )
+    tls_enabled: Bool = entry(False, ("TLS to the servers; off as in GoRouter, on wherever the network is shared"))
+    ca_certs: Certificates = entry("", ("PEM or path: authorities of the servers; absent: the system's"), repr=False)
 
 
 class LogFormat(BaseModel):
     model_config = STRICT
-    timestamp: Literal["rfc3339", "unix-epoch"] = entry(
-        "rfc3339", "form of times in the component log. BOSH's default"
-    )
+    timestamp: Literal["rfc3339", "unix-epoch"] = entry("rfc3339", ("form of times in the component log. BOSH's default"))
 
 
 class Logging(BaseModel):
     model_config = STRICT
-    level: Literal["debug", "info", "warn", "error", "fatal"] = entry(
-        "info", "least level logged. BOSH's default"
-    )
+    level: Literal["debug", "info", "warn", "error", "fatal"] = entry("info", ("least level logged. BOSH's default"))
     format: LogFormat = entry(LogFormat, "form of the component log")
     disable_log_forwarded_for: Bool = entry(False, "true writes `-` for x_forwarded_for in the access log")
     disable_log_source_ip: Bool = entry(False, "true writes `-` for the client's address in the access log")
     redact_query_params: Literal["none", "all", "hash"] = entry(
         "all",
-        (
-            "queries carry tokens: GoRouter logs them whole (`none`), Vestibule removes them; `hash` "
-            "writes a SHA-1"
-        ),
+        ("queries carry tokens: GoRouter logs them whole (`none`), Vestibule removes them; `hash` writes a SHA-1"),
     )
-    enable_attempts_details: Bool = entry(
-        False, "adds the times of dialling and of failed attempts to the access log"
-    )
-    extra_access_log_fields: tuple[Text, ...] = entry(
-        (), "more fields of the access log, by name, in this order"
-    )
+    enable_attempts_details: Bool = entry(False, ("adds the times of dialling and of failed attempts to the access log"))
+    extra_access_log_fields: tuple[Text, ...] = entry((), ("more fields of the access log, by name, in this order"))
 
 
 class AccessLogConfig(BaseModel):
@@ -182,12 +155,8 @@ class AccessLogConfig(BaseModel):
 
 
 class Backends(_ClientPair):
-    max_attempts: Count = entry(
-        3, "endpoints tried for one request, at least 1. BOSH's default", ge=1, le=100
-    )
-    max_conns: Count = entry(
-        500, "requests in flight an endpoint, 0: any number. BOSH's default protects slow apps"
-    )
+    max_attempts: Count = entry(3, "endpoints tried for one request, 0 is 1. BOSH's default")
+    max_conns: Count = entry(500, ("requests in flight an endpoint, 0: any number. BOSH's default protects slow apps"))
 
 
 class HeaderToAdd(BaseModel):
@@ -203,27 +172,19 @@ class HeaderToRemove(BaseModel):
 
 class HttpRewriteResponses(BaseModel):
     model_config = STRICT
-    add_headers_if_not_present: tuple[HeaderToAdd, ...] = entry(
-        (), "fields to add where the response has none of the name"
-    )
-    remove_headers: tuple[HeaderToRemove, ...] = entry(
-        (), "fields to remove; removed before others are added"
-    )
+    add_headers_if_not_present: tuple[HeaderToAdd, ...] = entry((), ("fields to add where the response has none of the name"))
+    remove_headers: tuple[HeaderToRemove, ...] = entry((), ("fields to remove; removed before others are added"))
 
 
 class HttpRewrite(BaseModel):
     model_config = STRICT
-    responses: HttpRewriteResponses = entry(
-        HttpRewriteResponses, "changes to every response, router-made ones included"
-    )
+    responses: HttpRewriteResponses = entry(HttpRewriteResponses, ("changes to every response, router-made ones included"))
 
 
 class Tracing(BaseModel):
     model_config = STRICT
     enable_zipkin: Bool = entry(False, "B3 fields; off as in GoRouter")
-    enable_w3c: Bool = entry(
-        True, "traceparent is made where absent, so that a refusal can be traced; false passes it through"
-    )
+    enable_w3c: Bool = entry(True, ("traceparent is made where absent, so that a refusal can be traced; false passes it through"))
     w3c_tenant_id: Text = entry("", "prefix of our tracestate entry", pattern=r"^[a-z0-9_*/-]{0,200}$")
 
 
@@ -233,9 +194,7 @@ class Prometheus(BaseModel):
     model_config = STRICT
     enabled: Bool | None = entry(None, "absent: on where `port` is given")
     port: Port = entry(0, "metrics on this port; 0 is off. On loopback, with a certificate on every address")
-    certificate: Certificates = entry(
-        "", "path (or PEM) of the certificate", validation_alias="cert_path", repr=False
-    )
+    certificate: Certificates = entry("", ("path (or PEM) of the certificate"), validation_alias="cert_path", repr=False)
     private_key: PrivateKey = entry(NO_SECRET, "path (or PEM) of its key", validation_alias="key_path")
     client_ca: Certificates = entry(
         "",

@@ -68,7 +68,7 @@ class Source:
         return self.lines.get(where, 0)
 
 
-class _Refused(Exception):  # noqa: N818 - not an error of ours; it ends the reading of one text
+class _Refused(Exception):
     def __init__(self, line: int, value: str, expected: str, remedy: str) -> None:
         self.flaw = (line, value, expected, remedy)
 
@@ -139,9 +139,7 @@ class _Builder:
     def document(self, event: yaml.Event) -> None:
         self._documents += 1
         if self._documents > 1:
-            raise _Refused(
-                _line(event), "", "one YAML document", "remove everything from the second `---` on"
-            )
+            raise _Refused(_line(event), "", "one YAML document", ("remove everything from the second `---` on"))
 
     def scalar(self, event: yaml.ScalarEvent) -> None:
         plain, _ = event.implicit

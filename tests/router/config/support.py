@@ -14,9 +14,7 @@ from router.config.problems import Problem
 TODAY = dt.datetime.now(dt.UTC)
 
 
-def loaded(
-    mapping: Mapping[str, Any] | str, *, folder: Path = Path(), environ: Mapping[str, str] | None = None
-) -> Loaded:
+def loaded(mapping: Mapping[str, Any] | str, *, folder: Path = Path(), environ: Mapping[str, str] | None = None) -> Loaded:
     """What loading says of a mapping, or of a YAML text."""
     text = mapping if isinstance(mapping, str) else yaml.safe_dump(dict(mapping), sort_keys=False)
     return load_bytes(text.encode(), folder / "router.yml", environ or {}, TODAY)

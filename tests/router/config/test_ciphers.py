@@ -39,10 +39,7 @@ def test_openssl_takes_every_name_that_is_not_broken() -> None:
 
 
 def test_the_default_has_forward_secrecy_and_aead_only() -> None:
-    assert all(
-        name.startswith("ECDHE-") and ("GCM" in name or "POLY1305" in name)
-        for name in parse_cipher_suites(DEFAULT).tls12
-    )
+    assert all(name.startswith("ECDHE-") and ("GCM" in name or "POLY1305" in name) for name in parse_cipher_suites(DEFAULT).tls12)
 
 
 def test_every_known_name_parses() -> None:

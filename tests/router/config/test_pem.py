@@ -50,7 +50,7 @@ def test_a_key_is_never_shown() -> None:
     assert SERVER.key_pem not in repr(read(pem.PrivateKey, SERVER.key_pem))
 
 
-@pytest.mark.parametrize("value", [AUTHORITY.pem, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"])
+@pytest.mark.parametrize("value", [AUTHORITY.pem, ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----")])
 def test_a_key_must_be_one(value: str) -> None:
     with pytest.raises(ValidationError) as caught:
         read(pem.PrivateKey, value)

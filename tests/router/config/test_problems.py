@@ -27,9 +27,7 @@ def test_a_path_is_written_as_the_file_is_nested() -> None:
         (None, ("port",), "(nothing)"),
     ],
 )
-def test_a_value_is_shown_escaped_and_never_when_secret(
-    value: object, where: tuple[str, ...], expected: str
-) -> None:
+def test_a_value_is_shown_escaped_and_never_when_secret(value: object, where: tuple[str, ...], expected: str) -> None:
     assert show(value, where) == expected
 
 

@@ -1,0 +1,30 @@
+"""The written reference says what the model says."""
+
+from pathlib import Path
+
+from router.config.legacy import NO_EFFECT
+from router.config.load import load
+from router.config.model import Config
+from router.config.reference import main, reference, router_yml
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_reference_is_current() -> None:
+    """If this fails: python -m router.config.reference"""
+    assert (ROOT / "docs/reference/config.md").read_text(encoding="utf-8") == reference()
+    assert (ROOT / "bosh_like_config/router.yml").read_text(encoding="utf-8") == router_yml()
+
+
+def test_router_yml_means_what_an_empty_configuration_means() -> None:
+    assert load(ROOT / "bosh_like_config/router.yml", {}).config == Config()
+
+
+def test_every_key_is_in_the_reference() -> None:
+    text = reference()
+    assert [key for key in (*Config.model_fields, *NO_EFFECT) if f"`{key}" not in text] == []
+
+
+def test_it_writes_both_files(tmp_path: Path) -> None:
+    assert main(tmp_path) == 0
+    assert (tmp_path / "docs/reference/config.md").read_text(encoding="utf-8") == reference()

@@ -1,0 +1,89 @@
+"""The nested sections: their defaults, and what belongs together."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.router.config.support import config, errors
+from tests.support.certs import CA
+
+AUTHORITY = CA("section tests")
+PAIR = AUTHORITY.issue_server("a.example")
+OTHER = AUTHORITY.issue_server("b.example")
+NAMELESS = AUTHORITY.issue_instance("app", san=())
+
+
+def test_status_listens_where_gorouter_does() -> None:
+    status = config({}).status
+    assert (status.port, status.tls.port, status.routes.port, status.user) == (8080, 8443, 8082, "router-status")
+
+
+def test_secrets_are_hidden_in_every_repr() -> None:
+    found = config({"status": {"pass": "hunter2"}, "nats": {"pass": "hunter2", "nkey_seed": "hunter2"}})
+    assert "hunter2" not in repr(found)
+    assert found.status.password.get_secret_value() == "hunter2"
+
+
+def test_queries_are_redacted_by_default() -> None:
+    """K44."""
+    assert config({}).logging.redact_query_params == "all"
+
+
+def test_a_server_certificate_says_its_names() -> None:
+    pair = {"cert_chain": PAIR.chain_pem, "private_key": PAIR.key_pem}
+    assert config({"tls_pem": [pair]}).tls_pem[0].names == ("a.example",)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "path"),
+    [
+        ({"tls_pem": [{"cert_chain": PAIR.chain_pem, "private_key": OTHER.key_pem}]}, "tls_pem[0]"),
+        ({"tls_pem": [{"cert_chain": NAMELESS.chain_pem, "private_key": NAMELESS.key_pem}]}, "tls_pem[0]"),
+        ({"tls_pem": [{"cert_chain": PAIR.chain_pem}]}, "tls_pem[0].private_key"),
+        ({"backends": {"cert_chain": PAIR.chain_pem}}, "backends"),
+        ({"backends": {"max_attempts": -1}}, "backends.max_attempts"),
+        ({"status": {"tls": {"key": PAIR.key_pem}}}, "status.tls"),
+        ({"prometheus": {"cert_path": PAIR.chain_pem}}, "prometheus"),
+        ({"prometheus": {"ca_path": AUTHORITY.pem}}, "prometheus"),
+        ({"metrics": {"addr": "9100"}}, "metrics.addr"),
+        ({"metrics": {"path": "metrics"}}, "metrics.path"),
+        ({"nats": {"hosts": []}}, "nats.hosts"),
+        ({"nats": {"hosts": [{"hostname": "nats://x"}]}}, "nats.hosts[0].hostname"),
+        (
+            {"http_rewrite": {"responses": {"add_headers_if_not_present": [{"name": "A", "value": "x\ny"}]}}},
+            "http_rewrite.responses.add_headers_if_not_present[0].value",
+        ),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(mapping: dict[str, Any], path: str) -> None:
+    """Attack 83 for the first."""
+    assert errors(mapping) == [path]
+
+
+def test_metrics_files_are_read_once_and_kept_as_text(tmp_path: Path) -> None:
+    chain, key = PAIR.files(tmp_path)
+    section = {"port": 9100, "cert_path": str(chain), "key_path": str(key)}
+    found = config({"prometheus": section})
+    assert found.prometheus.certificate == PAIR.chain_pem
+    assert found.metrics_address == ("", 9100)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "address"),
+    [
+        ({}, None),
+        ({"prometheus": {"port": 9100}}, ("127.0.0.1", 9100)),
+        ({"prometheus": {"port": 9100, "enabled": False}}, None),
+        ({"metrics": {"addr": "0.0.0.0:9200"}}, ("0.0.0.0", 9200)),
+    ],
+)
+def test_metrics_are_off_unless_configured(mapping: dict[str, Any], address: tuple[str, int] | None) -> None:
+    """K37."""
+    assert config(mapping).metrics_address == address
+
+
+def test_older_subjects_have_their_spelling() -> None:
+    rule = {"issuer_in_chain": {"organisation": "Example", "organisation_unit": ["CA"], "common_name": "x"}}
+    subject = config({"verify_client_certificate_metadata": [rule]}).verify_client_certificate_metadata[0]
+    assert (subject.issuer_in_chain.organization, subject.issuer_in_chain.organizational_unit) == (("Example",), ("CA",))
