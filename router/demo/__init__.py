@@ -1,1 +1,1 @@
-"""What the demo starts around the router: a NATS server, authorities and certificates, sample apps."""
+"""The small world of `vestibule demo`: NATS, authorities, sample apps and a router, all on the loopback address."""
