@@ -40,7 +40,6 @@ def test_blanks_around_a_seed_are_tolerated() -> None:
         (SEED[:-1], "has 57"),
         (SEED[:-1] + "1", "characters A to Z"),
         (SEED[:10] + ("A" if SEED[10] != "A" else "B") + SEED[11:], "checksum"),
-        (KeyPair(ACCOUNT).seed, "starts with SU"),
     ],
 )
 def test_a_bad_seed_is_refused_with_the_reason(seed: str, problem: str) -> None:
@@ -48,6 +47,12 @@ def test_a_bad_seed_is_refused_with_the_reason(seed: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as refused:
         parse_seed(seed)
     assert seed[2:] == "" or seed[2:] not in str(refused.value)
+
+
+def test_the_seed_of_another_kind_is_refused() -> None:
+    """An account's seed signs accounts, not connections."""
+    with pytest.raises(ValueError, match="starts with SU"):
+        parse_seed(KeyPair(ACCOUNT).seed)
 
 
 @given(st.text(max_size=80))
