@@ -24,7 +24,7 @@ from router.observe.log import Logger
 from router.observe.metrics import Metrics
 from router.tls.contexts import Chosen
 from router.tls.session import HandshakeError, TlsStream
-from router.wire.client_hello import ClientHello, parse_client_hello
+from router.wire.client_hello import ClientHello, least_size, parse_client_hello, read_server_name
 from router.wire.malformed import Malformed
 
 ALERTS: Final = {
@@ -147,10 +147,10 @@ class Connections:
         """The ClientHello, without consuming a byte: OpenSSL, or a passthrough backend, gets it untouched."""
         limits = self._live.snapshot.limits
         until = self._loop.time() + limits.hello_deadline
-        data = b""
+        known = 0
         while True:
             try:
-                data = await stream.peek(until, limits.hello_bytes, len(data))
+                data = await stream.peek(until, limits.hello_bytes, known)
             except TimeoutError:
                 raise Refused("hello_timeout") from None
             if not data:
@@ -162,6 +162,7 @@ class Connections:
                 raise Refused(hello.reason, _alert_for(hello.reason))
             if len(data) >= limits.hello_bytes:
                 raise Refused("too_large", ALERTS["decode_error"])
+            known = max(len(data), min(least_size(data), limits.hello_bytes) - 1)
 
     async def _handshake(self, downstream: Downstream, chosen: Chosen, hello: ClientHello) -> TlsStream:
         plain = downstream.stream
@@ -171,7 +172,8 @@ class Connections:
         self._handshaking[stream] = None
         try:
             await stream.handshake_server(self._loop.time() + self._live.snapshot.limits.tls_handshake_deadline)
-            if _canonical(stream.tls.get_servername()) != hello.server_name:
+            name = stream.tls.get_servername()
+            if (read_server_name(name) if name else None) != hello.server_name:
                 raise HandshakeError("sni_changed")
         except TimeoutError:
             stream.reset()
@@ -222,10 +224,3 @@ def _alert_for(reason: str) -> bytes:
     if reason == "not_tls":
         return b""
     return ALERTS["unrecognized_name"] if "name" in reason else ALERTS["decode_error"]
-
-
-def _canonical(server_name: bytes | None) -> str | None:
-    """OpenSSL's idea of the name in the form of `ClientHello.server_name`."""
-    if server_name is None:
-        return None
-    return server_name.decode("ascii", "replace").lower().removesuffix(".")

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from os import urandom
 from typing import Final, NoReturn
 
 from authz.binding import check_binding
@@ -30,6 +29,7 @@ from router.backend.retry import Sent, may_resend
 from router.backend.upstream import Upstream
 from router.downstream import Downstream
 from router.faults import Fault
+from router.l7.entropy import Entropy
 from router.l7.hygiene import (
     RANDOM_BYTES,
     make_ids,
@@ -72,7 +72,7 @@ _NO_HEAD: Final = RequestHead(b"", b"", 1, [], None, NO_BODY, False, False, froz
 class Router:
     """What every exchange of the process shares."""
 
-    __slots__ = ("access_log", "health", "live", "local_address", "log", "loop", "metrics", "prune")
+    __slots__ = ("access_log", "entropy", "health", "live", "local_address", "log", "loop", "metrics", "prune")
 
     def __init__(
         self,
@@ -93,6 +93,7 @@ class Router:
         self.health = health
         self.prune = prune
         self.local_address = local_address
+        self.entropy = Entropy(RANDOM_BYTES)
 
 
 class Refused(Exception):
@@ -130,7 +131,7 @@ class Exchange:
         self.snapshot = snapshot = router.live.snapshot
         conn.under(snapshot)
         self.started = router.loop.time()
-        self.ids = make_ids(self.head.fields, snapshot.headers, urandom(RANDOM_BYTES))
+        self.ids = make_ids(self.head.fields, snapshot.headers, router.entropy.take())
         self.record = AccessRecord(time.time())
         self.keep = False
         self.began = False
@@ -348,7 +349,8 @@ class Exchange:
             conn.stream.watch(None)
             if counted:
                 pulse.in_flight -= 1
-            await self._stop_pump()
+            if self.pump is not None:
+                await self._stop_pump(self.pump)
         router.metrics.total_requests.labels(endpoint.tags.get("component", "")).value += 1
 
     async def _connect(self, endpoint: Endpoint) -> Upstream:
@@ -372,7 +374,9 @@ class Exchange:
         stream = upstream.stream
         self.bytes_left = True
         try:
-            await stream.send(data, until)
+            rest = stream.push(data)
+            if rest is not None:
+                await stream.send(rest, until)
         except TimeoutError:
             raise Fault("endpoint_timeout", "sending") from None
         except OSError as error:
@@ -437,10 +441,8 @@ class Exchange:
         self.keep = False
         self.router.loop.call_soon(upstream.stream.interrupt, fault)
 
-    async def _stop_pump(self) -> None:
-        pump, self.pump = self.pump, None
-        if pump is None:
-            return
+    async def _stop_pump(self, pump: asyncio.Task[None]) -> None:
+        self.pump = None
         if not pump.done():
             self.keep = False
             pump.cancel()
@@ -554,7 +556,9 @@ class Exchange:
 
     async def _send_client(self, data: bytes) -> None:
         try:
-            await self.conn.stream.send(data, self.router.loop.time() + self.snapshot.limits.client_write_stall)
+            rest = self.conn.stream.push(data)
+            if rest is not None:
+                await self.conn.stream.send(rest, self.router.loop.time() + self.snapshot.limits.client_write_stall)
         except (OSError, TimeoutError) as error:
             raise Fault("client_gone_while_streaming", type(error).__name__) from error
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import resource
 import socket
 import struct
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from router.net.budget import Budget
 
 ACCEPTS_A_TURN: Final = 64
 BACKLOG: Final = 4096
+CLIENT_SHARE: Final = 0.75
+"""Of the descriptors that the process may have; a proxy needs up to one more for each client."""
+
 _RESET: Final = struct.pack("ii", 1, 0)
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -100,11 +104,19 @@ class Listener:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._shed("out_of_descriptors")
-                    self.pause()
-                    self._resume = self._loop.call_later(self._pause_seconds, self.open)
+                    self._rest()
+                return
+            if sock.fileno() >= CLIENT_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+                reset(sock)
+                self._rest()
                 return
             self._admit(sock, str(address[0]).removeprefix("::ffff:"), int(address[1]))
+
+    def _rest(self) -> None:
+        """Out of descriptors: what is not accepted waits in the backlog meanwhile."""
+        self._shed("out_of_descriptors")
+        self.pause()
+        self._resume = self._loop.call_later(self._pause_seconds, self.open)
 
     def _admit(self, sock: socket.socket, address: str, port: int) -> None:
         reason = self.budget.admit(address, self._loop.time())
