@@ -80,7 +80,7 @@ class Response(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How to speak TLS. `sni=None` sends none; `trust` verifies the server's certificate, not its name."""
+    """How to speak TLS. `sni=None` sends none; `trust` verifies the server's certificate, not its name; `options` are OpenSSL's."""
 
     sni: str | bytes | None = None
     credential: Credential | None = None
@@ -89,6 +89,7 @@ class Tls:
     maximum: int = SSL.TLS1_3_VERSION
     alpn: Sequence[bytes] = field(default_factory=tuple)
     session: Any = None
+    options: int = 0
 
 
 class Client:
@@ -393,6 +394,7 @@ def _context(tls: Tls, saw: Any) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(tls.minimum)
     context.set_max_proto_version(tls.maximum)
+    context.set_options(tls.options)
     context.set_info_callback(saw)
     if tls.trust is not None:
         context.load_verify_locations(str(tls.trust.file))
