@@ -33,7 +33,7 @@ OURS: Final[dict[bytes, int]] = {
     b"x-forwarded-client-cert": XFCC,
     b"x-request-start": START,
     b"te": TE,
-    **dict.fromkeys((b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"expect"), DROP),
+    **dict.fromkeys((b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"http2-settings", b"expect"), DROP),
     **dict.fromkeys((b"proxy", b"forwarded", b"x-real-ip", b"x-vcap-request-id", b"x-request-id"), DROP),
     **dict.fromkeys((b"x-cf-applicationid", b"x-cf-instanceindex", b"x-cf-instanceid"), DROP),
     **dict.fromkeys((b"x-cf-app-instance", b"x-cf-process-instance"), DROP),
