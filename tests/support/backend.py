@@ -149,6 +149,11 @@ class EchoBackend:
         assert self.received, f"{self.name} got no request"
         return self.received[-1]
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open as far as the backend has noticed."""
+        return len(self._open)
+
     def clear(self) -> None:
         """Forget what was received."""
         self.received.clear()
