@@ -155,7 +155,7 @@ class Exchange:
         try:
             self._describe()
             self._read_target()
-            self.keep = self.head.keep_alive
+            self.keep = self.head.keep_alive and not self.router.health.draining
             permit = self._admit()
             self.whole = self.body.buffered()
             await self._forward(permit)

@@ -32,6 +32,11 @@ class Health:
         """Should traffic come?"""
         return self._state is HealthState.HEALTHY
 
+    @property
+    def draining(self) -> bool:
+        """Should clients that are here leave?"""
+        return self._state is HealthState.DEGRADED
+
     def started(self) -> None:
         """The router serves. Does nothing once it drains."""
         self._state = max(self._state, HealthState.HEALTHY)

@@ -18,8 +18,9 @@ from router.observe.health import Health, HealthState
     ],
 )
 def test_health_never_goes_back(steps: list[Callable[[Health], None]], state: HealthState) -> None:
-    """Once it drains, a router is never healthy again; only Healthy is good."""
+    """Once it drains, a router is never healthy again; only Healthy is good, only Degraded asks clients to leave."""
     health = Health()
     for step in steps:
         step(health)
     assert (state, state is HealthState.HEALTHY) == (health.state, health.good)
+    assert (state is HealthState.DEGRADED) == health.draining
