@@ -14,12 +14,14 @@ import os
 import random
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Final
 
 from authz.decide import unenforced
+from registry.connect_nats import NatsSettings
 from registry.endpoint import Endpoint
 from registry.ledger import Change, Ledger, LedgerSettings
 from registry.subscriber_nats import Subscriber, SubscriberSettings
@@ -85,6 +87,8 @@ class App:
             self._access_log,
             self._health,
             self._prune,
+            local_address=socket.gethostname().encode(),
+            headers_to_log=tuple(name.lower().encode() for name in config.extra_headers_to_log),
         )
         self._router = router
 
@@ -156,6 +160,7 @@ class App:
         """Bad health first, so that balancers turn away; then no new connections; then the requests in flight get their time."""
         limits = self._live.snapshot.limits
         self._health.degrade()
+        self._connections.finish()
         self._log.info("drain-started", wait=limits.drain_wait, timeout=limits.drain_deadline)
         await asyncio.sleep(limits.drain_wait)
         for listener in self._listeners.values():
@@ -193,7 +198,7 @@ class App:
             loaded = await self._loop.run_in_executor(None, load, self._path)
             if loaded.config is None:
                 for problem in loaded.problems:
-                    self._log.error("config-problem", problem=str(problem))
+                    self._log.error("config-problem", **problem.as_json())
                 self._reload_failed("the configuration has problems")
                 return
             self._say_warnings(loaded.warnings)
@@ -333,7 +338,7 @@ class App:
         )
         return Subscriber(
             settings,
-            nats_settings(config),
+            _nats_settings(config),
             self._ledger,
             log=self._log.named("registry"),
             metrics=RegistryCounts(self._metrics),
@@ -394,7 +399,14 @@ class App:
 
     def _say_warnings(self, warnings: Sequence[Problem]) -> None:
         for warning in warnings:
-            self._log.warning("config-warning", warning=str(warning))
+            self._log.warning("config-warning", **warning.as_json())
+
+
+def _nats_settings(config: Config) -> NatsSettings:
+    try:
+        return nats_settings(config)
+    except (ValueError, ssl.SSLError) as error:
+        raise CompileError("nats", str(error)) from error
 
 
 def _ledger_settings(config: Config) -> LedgerSettings:

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from router.cli.main import add_output
@@ -29,9 +30,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def load_config(path: str, environ: Mapping[str, str]) -> "Loaded":
     """What `run` and `check` both do with a file."""
-    from router.config.load import load  # heavy; --help must not wait
+    from router.config.compile import why_not  # heavy; --help must not wait
+    from router.config.load import load
+    from router.config.problems import Problem
 
-    return load(path, environ)
+    loaded = load(path, environ)
+    error = why_not(loaded.config) if loaded.config is not None else None
+    if error is None:
+        return loaded
+    return replace(loaded, config=None, problems=(Problem(path, 0, error.path, "", error.why, "correct the key"),))
 
 
 def as_text(loaded: "Loaded") -> str:

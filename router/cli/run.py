@@ -30,12 +30,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 def run(arguments: argparse.Namespace) -> int:
     """The exit status: 0 after a drain or a stop, 1 for a configuration that does not load or a drain that took too long."""
     from router.config.load import load
+    from router.config.problems import render
 
     loaded = load(arguments.config)
     if loaded.config is None:
-        print("Error loading config", file=sys.stderr)
-        for problem in loaded.problems:
-            print(problem, file=sys.stderr)
+        findings = (render(problem, "error") for problem in loaded.problems)
+        print("Error loading config", *findings, sep="\n", file=sys.stderr)
         return 1
     from router.app import App
     from router.config.compile import CompileError

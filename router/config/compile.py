@@ -67,6 +67,18 @@ def compile_config(
     )
 
 
+def why_not(config: Config) -> CompileError | None:
+    """What keeps a valid configuration from being built, for `check`: the same building, thrown away."""
+    loop = asyncio.new_event_loop()
+    try:
+        compile_config(config, 0, loop, Wheel(loop))
+    except CompileError as error:
+        return error
+    finally:
+        loop.close()
+    return None
+
+
 def _contexts(config: Config, domains: DomainTable, policies: dict[str, ClientPolicy], previous: Contexts | None) -> Contexts:
     certificates = list(_server_certificates(config)) if config.enable_ssl else []
     settings = TlsSettings(

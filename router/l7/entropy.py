@@ -1,6 +1,7 @@
 """Random bytes for request ids, drawn from the kernel a few hundred requests at a time.
 
-Promise: every portion is fresh from `os.urandom` and handed out once. A forked child must make its own (a copy would repeat its parent's).
+Promise: every portion is fresh from `os.urandom` and handed out once. A forked child must make its own: a copy would
+repeat its parent's.
 """
 
 from __future__ import annotations

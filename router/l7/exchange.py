@@ -72,7 +72,7 @@ _NO_HEAD: Final = RequestHead(b"", b"", 1, [], None, NO_BODY, False, False, froz
 class Router:
     """What every exchange of the process shares."""
 
-    __slots__ = ("access_log", "entropy", "health", "live", "local_address", "log", "loop", "metrics", "prune")
+    __slots__ = ("access_log", "entropy", "headers_to_log", "health", "live", "local_address", "log", "loop", "metrics", "prune")
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class Router:
         health: Health,
         prune: Callable[[str, Endpoint], object],
         local_address: bytes = b"",
+        headers_to_log: tuple[bytes, ...] = (),
     ) -> None:
         self.live = live
         self.loop = loop
@@ -93,6 +94,7 @@ class Router:
         self.health = health
         self.prune = prune
         self.local_address = local_address
+        self.headers_to_log = headers_to_log
         self.entropy = Entropy(RANDOM_BYTES)
 
 
@@ -119,8 +121,8 @@ class Exchange:
     """One request and its response."""
 
     __slots__ = (
-        "began", "body", "bytes_left", "conn", "gone", "head", "ids", "keep", "malformed", "pump", "record", "router", "selector", "snapshot",
-        "started", "target", "upstream", "whole",
+        "began", "body", "bytes_left", "component", "conn", "gone", "head", "ids", "keep", "malformed", "pump", "record",
+        "router", "selector", "snapshot", "started", "target", "upstream", "whole",
     )  # fmt: skip
 
     def __init__(self, router: Router, conn: Downstream, head: RequestHead | Malformed) -> None:
@@ -141,6 +143,7 @@ class Exchange:
         self.pump: asyncio.Task[None] | None = None
         self.selector: Selector | None = None
         self.target = _NO_TARGET
+        self.component = ""
         self.whole: bytes | None = b""
         limits = snapshot.limits
         framing = self.head.body
@@ -351,7 +354,7 @@ class Exchange:
                 pulse.in_flight -= 1
             if self.pump is not None:
                 await self._stop_pump(self.pump)
-        router.metrics.total_requests.labels(endpoint.tags.get("component", "")).value += 1
+        router.metrics.total_requests.labels(self.component).value += 1
 
     async def _connect(self, endpoint: Endpoint) -> Upstream:
         """A pooled connection that is still alive as far as can be known, else a new one."""
@@ -390,6 +393,8 @@ class Exchange:
         xfcc = conn.client.xfcc(form) if conn.client is not None else None
         start = b"%d" % (self.record.started_at * 1000)
         fields = request_fields(head, conn.facts, snapshot.headers, mode, xfcc, self.ids, endpoint, start)
+        if conn.facts.trusted:
+            self._describe_forwarded(fields)
         if head.body == CHUNKED:
             fields.append((b"Transfer-Encoding", b"chunked"))
         if head.expect_continue and self.whole is None:
@@ -545,6 +550,8 @@ class Exchange:
         fields = response_fields(response.fields, response.connection, self.snapshot.headers, ids, extra)
         if chunked:
             fields.append((b"Transfer-Encoding", b"chunked"))
+        elif response.status == 204:  # RFC 9110 section 8.6: no length where there can be no content
+            fields = [field for field in fields if field[0] != b"content-length"]
         self._add_connection(fields)
         return render_response_head(response.status, response.reason, fields)
 
@@ -667,11 +674,16 @@ class Exchange:
         record.request_id = ids.request
         record.trace_id = ids.trace_id
         record.generation = self.snapshot.generation
+        _, record.x_forwarded_for = conn.facts.forwarded[0]
+        _, record.x_forwarded_proto = conn.facts.forwarded[1]
         for name, value in head.fields:
             if name == b"referer":
                 record.referer = value
             elif name == b"user-agent":
                 record.user_agent = value
+        if self.router.headers_to_log:
+            sent = dict(head.fields)
+            record.extra_headers = tuple(sent.get(name, b"") for name in self.router.headers_to_log)
         if conn.binding is not None:
             record.tls_sni = conn.binding.sni
             if conn.client is not None and isinstance(caller := conn.client.caller, Caller):
@@ -681,19 +693,34 @@ class Exchange:
                     caller.org,
                 )
 
+    def _describe_forwarded(self, fields: Fields) -> None:
+        """Behind a trusted proxy the forwarding fields are not the connection's alone."""
+        sent = dict(fields)
+        self.record.x_forwarded_for = sent.get(b"X-Forwarded-For", b"")
+        self.record.x_forwarded_proto = sent.get(b"X-Forwarded-Proto", b"")
+
     def _describe_endpoint(self, endpoint: Endpoint) -> None:
         record = self.record
         record.backend_addr = endpoint.address
         record.app_id = endpoint.app
         record.app_index = endpoint.instance_index
         record.instance_id = endpoint.instance_id
+        self.component = endpoint.tags.get("component", "")
 
     def _finish(self) -> None:
         """Exactly one record, and the numbers."""
         record, router = self.record, self.router
         record.bytes_in = self.body.received
-        record.response_time = router.loop.time() - self.started
-        router.metrics.count_response(record.status)
+        record.response_time = seconds = router.loop.time() - self.started
+        metrics = router.metrics
+        metrics.count_response(record.status)
+        metrics.gorouter_time.observe(seconds - record.app_time)
+        metrics.bytes_in.value += record.bytes_in
+        metrics.bytes_out.value += record.bytes_out
+        if record.backend_addr:
+            metrics.latency.labels(self.component).observe(seconds * 1000)
+            if metrics.http_latency_seconds is not None:
+                metrics.http_latency_seconds.labels(record.app_id).observe(seconds)
         router.access_log.add(record)
 
 

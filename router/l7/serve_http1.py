@@ -16,11 +16,10 @@ from router.wire.malformed import Malformed
 
 async def serve_http1(downstream: Downstream, router: Router) -> None:
     """Serve requests until the connection ends. Raises OSError or TimeoutError when the client is gone."""
-    while not downstream.closing:
+    while True:
         head = await read_head(downstream, router)
         if head is None:
             break
-        downstream.busy = True
         exchange = Exchange(router, downstream, head)
         keep = await exchange.run()
         downstream.busy = False
@@ -45,6 +44,7 @@ async def read_head(downstream: Downstream, router: Router) -> RequestHead | Mal
             return None
         if not data:
             return None
+    downstream.busy = True
     until = NEVER
     while True:
         head = parse_request_head(data, snapshot.request_limits, searched)

@@ -46,6 +46,8 @@ class Metrics:
         self._define_doors()
         self._define_router()
         groups = ("2xx", "3xx", "4xx", "5xx")
+        self.bytes_in = self.client_bytes.labels("in")
+        self.bytes_out = self.client_bytes.labels("out")
         self._xxx = self.responses.labels("xxx")
         self._by_group = {group: self.responses.labels(name) for group, name in enumerate(groups, start=2)}
 
