@@ -16,7 +16,6 @@ from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
 from tests.support.router import RouterProcess
 
-
 MakeRegistrar = Callable[[NatsServer, RouterProcess], Registrar]
 
 

@@ -80,7 +80,7 @@ class Response(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How to speak TLS. `sni=None` sends none; `trust` verifies the server's certificate, not its name; `options` are OpenSSL's."""
+    """How to speak TLS. `sni=None` sends none; `trust` verifies the server's certificate, not its name."""
 
     sni: str | bytes | None = None
     credential: Credential | None = None
@@ -89,7 +89,7 @@ class Tls:
     maximum: int = SSL.TLS1_3_VERSION
     alpn: Sequence[bytes] = field(default_factory=tuple)
     session: Any = None
-    options: int = 0
+    options: int = 0  # of OpenSSL, SSL.OP_NO_TICKET for one
 
 
 class Client:
@@ -252,7 +252,7 @@ class Client:
         limit = struct.pack("ll", int(TIMEOUT), 0)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        connection = SSL.Connection(_context(tls, self._saw), self.socket)
+        connection = SSL.Connection(client_context(tls, self._saw), self.socket)
         if tls.sni is not None:
             connection.set_tlsext_host_name(tls.sni if isinstance(tls.sni, bytes) else tls.sni.encode())
         if tls.session is not None:
@@ -390,7 +390,8 @@ def curl(*arguments: str, timeout: float = TIMEOUT) -> CurlResult:
     return CurlResult(done.returncode, status, output, done.stderr.decode("latin-1"))
 
 
-def _context(tls: Tls, saw: Any) -> SSL.Context:
+def client_context(tls: Tls, saw: Any) -> SSL.Context:
+    """What `tls` asks for, SNI and session aside; `saw` is OpenSSL's information callback."""
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(tls.minimum)
     context.set_max_proto_version(tls.maximum)
