@@ -590,6 +590,14 @@ class Exchange:
         record.mtls_auth, record.mtls_rule, record.mtls_denied_reason = decision.log_fields()
         if route is not None and route.pool.endpoints:
             record.app_id = route.pool.endpoints[0].app
+        self.router.log.sparse(
+            "mtls-enforcement-mismatch" if decision.status == 421 else "mtls-pre-auth-denied",
+            host=self.target.host,
+            tls_sni=record.tls_sni,
+            tls_mtls_domain=self.conn.binding_domain,
+            vcap_request_id=self.ids.vcap,
+            trail=[check._asdict() for check in decision.trail],
+        )
         if decision.close:
             self.keep = False
         self._refuse(decision.code)
