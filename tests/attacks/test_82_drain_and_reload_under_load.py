@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def loaded(
     """A router under load: plain, or on an mTLS domain."""
 
     @contextlib.contextmanager
-    def make(*, secure: bool = False, **config: object) -> Iterator[tuple[RouterProcess, Balancer]]:
+    def make(*, secure: bool = False, **config: Any) -> Iterator[tuple[RouterProcess, Balancer]]:
         router = make_router(mtls_domains=[mtls_domain(f"*.{EAST}", east_ca)], **config)
         host = unique_host(EAST if secure else OPEN)
         make_registrar(nats_server, router).register(
