@@ -25,6 +25,7 @@ Column = Literal["no_options", "mtls", "route_policy", "invalid", "invalid_mtls"
 MAX_LIST = 64 * 1024
 
 _MTLS = "mtls_"
+_NOBODY: frozenset[Guid] = frozenset()  # one for all: a hundred thousand routes have two empty lists each
 _MTLS_LISTS = ("mtls_allowed_apps", "mtls_allowed_spaces", "mtls_allowed_orgs")
 _ALLOW_ANY = "mtls_allow_any"
 _ROUTE_POLICY = "route_policy_"
@@ -176,7 +177,7 @@ def _invalid(mtls: bool, policies: bool) -> RoutePolicy:
 
 def _mtls_options(keys: list[str], values: Mapping[str, object], warnings: list[str]) -> MtlsOptions:
     apps, spaces, orgs = (
-        _guids(key, values, warnings) if key in keys else frozenset() for key in _MTLS_LISTS
+        _guids(key, values, warnings) if key in keys else _NOBODY for key in _MTLS_LISTS
     )
     allow_any = _ALLOW_ANY in keys and _boolean(values, warnings)
     # Any key that looks like a list counts as one: a misspelt list must not turn into "anybody".
@@ -185,7 +186,7 @@ def _mtls_options(keys: list[str], values: Mapping[str, object], warnings: list[
         warnings.append(
             "mtls_allow_any: true excludes the mtls_allowed_* lists: it is dropped, the lists stand"
         )
-    known = tuple(key for key in keys if key in _MTLS_LISTS or key == _ALLOW_ANY)
+    known = tuple(key for key in (*_MTLS_LISTS, _ALLOW_ANY) if key in keys)
     _warn_unknown(
         keys, known, "mtls_allowed_apps, mtls_allowed_spaces, mtls_allowed_orgs or mtls_allow_any", warnings
     )
@@ -214,7 +215,7 @@ def _entries(key: str, values: Mapping[str, object], warnings: list[str]) -> lis
 
 def _guids(key: str, values: Mapping[str, object], warnings: list[str]) -> frozenset[Guid]:
     entries = _entries(key, values, warnings)
-    good = frozenset(guid for entry in entries if (guid := parse_guid(entry)) is not None)
+    good = frozenset(guid for entry in entries if (guid := parse_guid(entry)) is not None) or _NOBODY
     _warn_skipped(key, [entry for entry in entries if entry not in good], "a GUID", warnings)
     return good
 
@@ -240,7 +241,7 @@ def _sources(values: Mapping[str, object], warnings: list[str]) -> Callers:
     if others and len(others) < len(entries):
         warnings.append(f"{_SOURCES}: cf:any excludes every other source: it is dropped, the others stand")
     _warn_skipped(_SOURCES, skipped, "cf:app:<guid>, cf:space:<guid>, cf:org:<guid> or cf:any", warnings)
-    apps, spaces, orgs = (frozenset(found[kind]) for kind in _KINDS.values())
+    apps, spaces, orgs = (frozenset(found[kind]) or _NOBODY for kind in _KINDS.values())
     return Callers(apps, spaces, orgs, any=bool(entries) and not others)
 
 
