@@ -378,9 +378,7 @@ class App:
         metrics.connections_open.source = lambda: len(self._connections)
         metrics.access_log_dropped.source = lambda: self._access_log.dropped
         metrics.log_dropped.source = lambda: self._stdout.dropped
-        metrics.certificate_expiry_seconds.source = lambda: {
-            (certificate.label,): certificate.not_after for certificate in self._live.snapshot.contexts.certificates
-        }
+        metrics.certificate_expiry_seconds.source = lambda: self._live.snapshot.contexts.expiries()
 
     def _flush(self) -> None:
         self._access_log.flush()

@@ -130,6 +130,7 @@ class Connections:
             domain = chosen.domain.pattern if chosen.domain is not None else ""
             try:
                 stream = await self._handshake(downstream, chosen, hello)
+                self._bind(downstream, stream, chosen, hello)
             except HandshakeError as error:
                 self._metrics.tls_handshakes.labels(domain, error.reason).inc()
                 self._log.sparse(
@@ -138,7 +139,6 @@ class Connections:
                 )  # fmt: skip
                 raise Refused(error.reason) from error
             self._metrics.tls_handshakes.labels(domain, "ok").inc()
-            self._bind(downstream, stream, chosen, hello)
         finally:
             self._handshaking.pop(plain, None)
 
@@ -200,9 +200,12 @@ class Connections:
         return stream
 
     def _bind(self, downstream: Downstream, stream: TlsStream, chosen: Chosen, hello: ClientHello) -> None:
-        """Write down what the handshake enforced, from the verified chain and from nothing else."""
+        """Write down what the handshake enforced, from the verified chain and from nothing else. Raises HandshakeError."""
         chain = stream.verified_chain() if chosen.policy.mode != "none" else []
-        client = Client(chain[0]) if chain else None
+        try:
+            client = Client(chain[0]) if chain else None
+        except ValueError as error:  # OpenSSL took it, the parser of its fields does not: then it says nothing
+            raise HandshakeError("bad_certificate", str(error)) from error
         downstream.client = client
         downstream.binding = TlsBinding(
             sni=hello.server_name,

@@ -68,9 +68,9 @@ class Wheel:
         self._wind()
 
     def _wind(self) -> None:
-        """Turn again in a tick, as long as anything waits."""
+        """Turn again when the next slot comes up, as long as anything waits; off the slots' beat, expiry would be two ticks late."""
         if self._timer is None and self._slots:
-            self._timer = self._loop.call_later(TICK, self._turn)
+            self._timer = self._loop.call_at((int(self._loop.time() / TICK) + 1) * TICK, self._turn)
 
     def _leave(self, timed: Timed, slot: int) -> None:
         members = self._slots.get(slot)

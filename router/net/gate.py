@@ -51,9 +51,10 @@ class Gate(Timed):
             wakeup(self)
 
     def fail(self, error: BaseException) -> None:
-        """Resume the waiting task now by raising `error` in it, if there is one."""
+        """Resume the waiting task now by raising `error` in it, if there is one; a cancellation on its way comes first."""
         if self._wakeup is not None:
-            self._error = error
+            if self._error is None:
+                self._error = error
             self.open()
 
     def expire(self) -> None:

@@ -134,6 +134,13 @@ class Contexts:
         """
         return self.default_policy if pattern is None else self._policies.get(pattern)
 
+    def expiries(self) -> dict[tuple[str], float]:
+        """When each server certificate, and the first authority of each domain, ends: epoch seconds by name."""
+        ends = {(certificate.label,): certificate.not_after for certificate in self.certificates}
+        for pattern, policy in self._policies.items():
+            ends[f"ca:{pattern}",] = min(anchor.not_valid_after_utc.timestamp() for anchor in policy.anchors)
+        return ends
+
     def _build(self, domain: DomainPolicy | None, policy: ClientPolicy, index: int) -> None:
         certificate = self.certificates.certificates[index]
         name = domain.pattern if domain is not None else ""
