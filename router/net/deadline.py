@@ -68,7 +68,7 @@ class Wheel:
         self._wind()
 
     def _wind(self) -> None:
-        """Turn again when the next slot comes up, as long as anything waits; off the slots' beat, expiry would be two ticks late."""
+        """Turn again when the next slot comes up, as long as anything waits: off their beat, expiry would come two ticks late."""
         if self._timer is None and self._slots:
             self._timer = self._loop.call_at((int(self._loop.time() / TICK) + 1) * TICK, self._turn)
 
