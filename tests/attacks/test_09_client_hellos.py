@@ -8,6 +8,7 @@ server says in the clear: a CertificateRequest with the authority's name in it i
 import contextlib
 import socket
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import pytest
@@ -87,13 +88,14 @@ def hello(*last: tuple[int, bytes], size: int = 0) -> bytes:
     return message([*PLAIN, (PADDING, bytes(max(0, size - len(short)))), *last], ciphers=b"\xc0\x2b")
 
 
-class Cut(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cut:
     """Records and segments of so many bytes; 0 leaves them as they are."""
 
     record: int
     segment: int
 
-    def __call__(self, number: int, said: bytes) -> Iterable[bytes]:
+    def __call__(self, number: int, said: bytes, /) -> Iterable[bytes]:
         if number == 0 and self.record:
             said = split_again(said, self.record)
         size = self.segment if number == 0 and self.segment else len(said)

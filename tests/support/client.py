@@ -216,7 +216,7 @@ class Client:
     def resumed(self) -> bool:
         """Whether this handshake resumed the session it offered."""
         assert self.tls is not None
-        return bool(self.tls.session_reused())
+        return bool(SSL._lib.SSL_session_reused(self.tls._ssl))  # type: ignore[attr-defined]
 
     @property
     def server_certificate(self) -> x509.Certificate:
@@ -256,7 +256,8 @@ class Client:
         if tls.sni is not None:
             connection.set_tlsext_host_name(tls.sni if isinstance(tls.sni, bytes) else tls.sni.encode())
         if tls.session is not None:
-            connection.set_session(tls.session)
+            # pyOpenSSL insists on the context that won it; an attacker would not.
+            SSL._lib.SSL_set_session(connection._ssl, tls.session._session)  # type: ignore[attr-defined]
         connection.set_connect_state()
         return connection
 

@@ -31,8 +31,6 @@ class MangledClient:
         self.tls = SSL.Connection(client_context(tls, self._saw), None)
         if tls.sni is not None:
             self.tls.set_tlsext_host_name(tls.sni if isinstance(tls.sni, bytes) else tls.sni.encode())
-        if tls.session is not None:
-            self.tls.set_session(tls.session)
         self.tls.set_connect_state()
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
