@@ -22,9 +22,11 @@ OPEN, EAST, WEST = "open.example", "east.example", "west.example"
 
 
 class MakeRouter(Protocol):
-    """Keywords are top-level configuration keys; `nats=` another server, `start=False` only makes it."""
+    """Keywords are top-level configuration keys; `nats=` another server or a section; `start=False` only makes it."""
 
-    def __call__(self, *, nats: NatsServer | None = None, start: bool = True, **config: Any) -> RouterProcess: ...
+    def __call__(
+        self, *, nats: NatsServer | dict[str, Any] | None = None, start: bool = True, **config: Any
+    ) -> RouterProcess: ...
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +108,7 @@ def make_router(tmp_path: Path, nats_server: NatsServer) -> Iterator[MakeRouter]
     """Routers of a test's own, stopped and checked at its end."""
     made: list[RouterProcess] = []
 
-    def make(*, nats: NatsServer | None = None, start: bool = True, **config: Any) -> RouterProcess:
+    def make(*, nats: NatsServer | dict[str, Any] | None = None, start: bool = True, **config: Any) -> RouterProcess:
         process = RouterProcess(tmp_path / f"router-{len(made)}", nats=nats or nats_server, **config)
         made.append(process)
         return process.start() if start else process

@@ -134,9 +134,9 @@ class Contexts:
         """
         return self.default_policy if pattern is None else self._policies.get(pattern)
 
-    def expiries(self) -> dict[tuple[str], float]:
+    def expiries(self) -> dict[tuple[str, ...], float]:
         """When each server certificate, and the first authority of each domain, ends: epoch seconds by name."""
-        ends = {(certificate.label,): certificate.not_after for certificate in self.certificates}
+        ends: dict[tuple[str, ...], float] = {(item.label,): item.not_after for item in self.certificates}
         for pattern, policy in self._policies.items():
             ends[f"ca:{pattern}",] = min(anchor.not_valid_after_utc.timestamp() for anchor in policy.anchors)
         return ends

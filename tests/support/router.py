@@ -36,9 +36,12 @@ STATUS_USER, STATUS_PASSWORD = "router-status", "status-secret"
 
 
 class RouterProcess:
-    """One router. Ports: `port` (plain), `ssl_port`, `status_port`, `routes_port`, `metrics_port`."""
+    """One router; `nats` is a server or the whole section.
 
-    def __init__(self, directory: Path, *, nats: NatsServer | None = None, **config: Any) -> None:
+    Ports: `port` (plain), `ssl_port`, `status_port`, `routes_port`, `metrics_port`.
+    """
+
+    def __init__(self, directory: Path, *, nats: NatsServer | dict[str, Any] | None = None, **config: Any) -> None:
         self.directory = directory
         self._nats = nats
         self._overrides = config
@@ -228,7 +231,9 @@ class RouterProcess:
         self.port, self.ssl_port, self.status_port, self.routes_port, self.metrics_port = (free_port() for _ in range(5))
 
     def _defaults(self) -> dict[str, Any]:
-        nats = {"hosts": [{"hostname": "127.0.0.1", "port": self._nats.port}]} if self._nats is not None else None
+        nats: object = self._nats
+        if isinstance(nats, NatsServer):
+            nats = {"hosts": [{"hostname": "127.0.0.1", "port": nats.port}]}
         return {
             "port": self.port,
             "enable_ssl": True,
