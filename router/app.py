@@ -55,9 +55,10 @@ NEEDS_RESTART: Final = (
     "nats", "status", "prometheus", "metrics", "isolation_segments", "routing_table_sharding_mode", "droplet_stale_threshold",
     "prune_stale_droplets_interval", "start_response_delay_interval", "max_route_options_size", "index", "access_log",
     "empty_pool_response_code_503", "empty_pool_timeout", "suspend_pruning_if_nats_unavailable",
-    "per_app_prometheus_http_metrics_reporting", "extra_headers_to_log",
+    "per_app_prometheus_http_metrics_reporting", "extra_headers_to_log", "balancing_algorithm", "nats_client_ping_interval",
+    "logging",
 )  # fmt: skip
-"""Keys whose change a reload reports but does not carry out."""
+"""Keys whose change a reload reports but does not carry out; of `logging` the level alone changes at once."""
 
 
 class App:
@@ -229,7 +230,7 @@ class App:
             listener.budget.limits = _budget_limits(snapshot)
             listener.open()
         self._output.level = LEVELS[config.logging.level]
-        late = [key for key in NEEDS_RESTART if getattr(config, key) != getattr(old.config, key)]
+        late = needs_restart(old.config, config)
         if late:
             self._log.warning("config-needs-restart", keys=late)
         self._metrics.config_reloads.labels("ok").inc()
@@ -398,6 +399,13 @@ class App:
     def _say_warnings(self, warnings: Sequence[Problem]) -> None:
         for warning in warnings:
             self._log.warning("config-warning", **warning.as_json())
+
+
+def needs_restart(old: Config, new: Config) -> list[str]:
+    """The keys that differ and were read at the start only."""
+    logging = old.logging.model_copy(update={"level": new.logging.level})
+    was = {key: getattr(old, key) for key in NEEDS_RESTART} | {"logging": logging}
+    return [key for key, value in was.items() if getattr(new, key) != value]
 
 
 def _nats_settings(config: Config) -> NatsSettings:
