@@ -232,7 +232,7 @@ class App:
         self._output.level = LEVELS[config.logging.level]
         late = needs_restart(old.config, config)
         if late:
-            self._log.warning("config-needs-restart", keys=late)
+            self._log.warning("config-needs-restart", changed=late)
         self._metrics.config_reloads.labels("ok").inc()
         self._log.info("config-reloaded", generation=snapshot.generation)
 
