@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tests.support.backend import EchoBackend, Received
 from tests.support.certs import Credential
 from tests.support.client import Client, Response, Tls
-from tests.support.register import Registrar, unique_host
+from tests.support.register import Registrar, message, unique_host
 from tests.support.router import RouterProcess
 
 FORBIDDEN = (403, "mtls_authorization_denied", b"Forbidden")
@@ -92,10 +92,10 @@ class Place:
             backend = self.backends[0] if self.backends else EchoBackend()
         if backend not in self.backends:
             self.backends.append(backend)
-        fields = {**more, "options": options}
-        body = self.registrar.register(self.host, backend=backend, **{**fields, "options": None}, wait=False)
+        body = message(self.host, backend=backend, **more)
         if options is not None:
-            body = self.registrar.publish("router.register", {**body, "options": options}, wait=False)
+            body["options"] = options
+        self.registrar.publish("router.register", body, wait=False)
         self.registrar.settle()
         self.sent.append(body)
         return backend

@@ -1,4 +1,4 @@
-"""authorization.report_only: what would be refused is forwarded, logged and counted; the handshake and the 421 stay as they are."""
+"""authorization.report_only: what would be refused is forwarded, logged and counted; handshake and 421 stay as they are."""
 
 import pytest
 
