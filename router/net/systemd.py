@@ -29,6 +29,8 @@ def _stream_sockets(count: int) -> Iterator[socket.socket]:
             sock = socket.socket(fileno=fd)
             if sock.type == socket.SOCK_STREAM and sock.family in (socket.AF_INET, socket.AF_INET6):
                 yield sock
+            else:
+                sock.close()
 
 
 def notify(state: str, environ: MutableMapping[str, str] = os.environ) -> None:
