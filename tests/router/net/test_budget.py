@@ -1,0 +1,74 @@
+"""router/net/budget.py: who is admitted, against a plain model of the rules."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.net import budget
+from router.net.budget import Budget, BudgetLimits
+
+ADDRESSES = st.sampled_from(["a", "b", "c"])
+LIMITS = st.builds(BudgetLimits, st.integers(0, 4), st.integers(0, 3), st.integers(0, 5), st.integers(0, 3))
+STEPS = st.lists(st.tuples(st.sampled_from(["admit", "leave"]), ADDRESSES, st.floats(0, 0.7)), max_size=60)
+
+
+@given(LIMITS, STEPS)
+def test_no_limit_is_ever_passed_and_none_sheds_below_it(limits: BudgetLimits, steps: list[tuple[str, str, float]]) -> None:
+    """Whatever comes and goes: counts are true, a limit of 0 is none, and each shedding has the limit's reason."""
+    one = Budget(limits)
+    held: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
+    now, window_ends = 0.0, 0.0
+    for verb, address, pause in steps:
+        now += pause
+        if verb == "leave":
+            if held[address]:
+                one.leave(address)
+                held[address] -= 1
+            continue
+        full = 0 < limits.max_connections <= held.total()
+        if not full and now >= window_ends:
+            tried.clear()
+            window_ends = now + 1.0
+        tried[address] += not full
+        fast = 0 < limits.rate < tried.total() or 0 < limits.rate_per_address < tried[address]
+        crowded = 0 < limits.per_address <= held[address]
+        expected = "max_connections" if full else "rate" if fast else "per_address" if crowded else None
+        assert expected == one.admit(address, now)
+        held[address] += expected is None
+        assert held.total() == one.open
+
+
+def test_an_address_that_has_left_is_not_remembered() -> None:
+    """Memory is bounded by what is open."""
+    one = Budget(BudgetLimits(per_address=1))
+    for number in range(100):
+        assert one.admit(f"10.0.0.{number}", 0.0) is None
+        assert one.admit(f"10.0.0.{number}", 0.0) == "per_address"
+        one.leave(f"10.0.0.{number}")
+    assert one._held == {}
+    assert one.open == 0
+
+
+def test_a_flood_of_addresses_shares_one_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack 76: beyond the bound, new addresses cost no memory and are slowed together; known ones keep their own count."""
+    monkeypatch.setattr(budget, "MAX_ADDRESSES", 3)
+    one = Budget(BudgetLimits(rate_per_address=2))
+    answers = [one.admit(f"10.0.0.{number}", 0.0) for number in range(10)]
+    assert answers == [None] * 5 + ["rate"] * 5
+    assert one.admit("10.0.0.0", 0.0) is None
+    assert len(one._recent) == 4
+    assert one.admit("10.0.0.9", 1.0) is None
+
+
+def test_limits_can_change_while_connections_are_open() -> None:
+    """A reload's limits count for the next connection; what is open stays and is counted out."""
+    one = Budget(BudgetLimits(max_connections=2))
+    assert [one.admit("a", 0.0), one.admit("a", 0.0), one.admit("a", 0.0)] == [None, None, "max_connections"]
+    one.limits = BudgetLimits(max_connections=1)
+    one.leave("a")
+    assert one.admit("a", 0.0) == "max_connections"
+    one.leave("a")
+    assert one.admit("a", 0.0) is None
