@@ -64,7 +64,6 @@ from router.wire.http1 import (
 )
 from router.wire.malformed import Malformed
 
-_LOOKED_AT_ONCE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 _NO_TARGET: Final = Target(Host(""), "", b"")
 _NO_HEAD: Final = RequestHead(b"", b"", 1, [], None, NO_BODY, False, False, frozenset(), None, 0)
 
@@ -121,8 +120,8 @@ class Exchange:
     """One request and its response."""
 
     __slots__ = (
-        "began", "body", "bytes_left", "component", "conn", "gone", "head", "ids", "keep", "malformed", "pump", "record",
-        "router", "selector", "snapshot", "started", "target", "upstream", "whole",
+        "began", "body", "broken", "bytes_left", "component", "conn", "gone", "head", "ids", "keep", "malformed", "pump",
+        "record", "router", "selector", "snapshot", "started", "taken", "target", "upstream", "whole",
     )  # fmt: skip
 
     def __init__(self, router: Router, conn: Downstream, head: RequestHead | Malformed) -> None:
@@ -138,6 +137,8 @@ class Exchange:
         self.keep = False
         self.began = False
         self.bytes_left = False
+        self.taken = False  # has the backend been sent the whole request?
+        self.broken: Fault | None = None  # what ended the request's body early
         self.gone = False
         self.upstream: Upstream | None = None
         self.pump: asyncio.Task[None] | None = None
@@ -246,18 +247,19 @@ class Exchange:
         self.selector = self._read_selector()
 
     def _read_selector(self) -> Selector | None:
-        """X-CF-App-Instance or X-CF-Process-Instance: the instance that the client wants."""
-        selector: Selector | None = None
+        """The instance that the client wants: X-CF-App-Instance, else X-CF-Process-Instance; the same twice is malformed."""
+        app: Selector | None = None
+        process: Selector | None = None
         for name, value in self.head.fields:
             if name == b"x-cf-app-instance":
-                selector = parse_app_instance(value)
-                if selector is None:
+                app = parse_app_instance(value) if app is None else None
+                if app is None:
                     self._refuse("invalid_cf_app_instance_header")
             elif name == b"x-cf-process-instance":
-                selector = parse_process_instance(value)
-                if selector is None:
+                process = parse_process_instance(value) if process is None else None
+                if process is None:
                     self._refuse("invalid_cf_process_instance_header")
-        return selector
+        return app or process
 
     async def _forward(self, permit: Permit) -> None:
         """Try endpoints until one has answered, as often as the operator allows and the resend rule permits."""
@@ -343,7 +345,6 @@ class Exchange:
             response = await self._read_response_head(upstream, deadline)
             pulse.in_flight -= 1
             counted = False
-            conn.stream.watch(None)
             await self._relay(upstream, response, deadline)
         except BaseException:
             upstream.close()
@@ -360,8 +361,8 @@ class Exchange:
         """A pooled connection that is still alive as far as can be known, else a new one."""
         snapshot, record = self.snapshot, self.record
         while (upstream := snapshot.idle.take(endpoint)) is not None:
-            # A request that cannot be sent twice deserves one more look.
-            if self.head.method in _LOOKED_AT_ONCE or not upstream.stream.peer_left():
+            # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
+            if upstream.stream.quiet():
                 return upstream
             upstream.close()
         upstream = await snapshot.dialer.dial(endpoint)
@@ -384,7 +385,8 @@ class Exchange:
             raise Fault("endpoint_timeout", "sending") from None
         except OSError as error:
             raise Fault("connection_reset", str(error)) from error
-        if self.whole is None:
+        self.taken = self.whole is not None
+        if not self.taken:
             self.pump = self.router.loop.create_task(self._send_body(upstream, until))
 
     def _render_head(self, permit: Permit, endpoint: Endpoint) -> bytes:
@@ -416,7 +418,10 @@ class Exchange:
                     data = encode_chunk(data) if data else b""
                     if body.done:
                         data += encode_last_chunk(body.trailers)
-                if (data and not await self._send_piece(upstream, data, until)) or body.done:
+                if data and not await self._send_piece(upstream, data, until):
+                    return
+                if body.done:
+                    self.taken = True
                     return
         except Fault as fault:
             self._interrupt(upstream, fault)
@@ -442,8 +447,11 @@ class Exchange:
         return True
 
     def _interrupt(self, upstream: Upstream, fault: Fault) -> None:
-        """Raise `fault` in the task that waits for the response; from the body's task, so on the loop's next turn."""
+        """Raise `fault` in the task that waits for the response; from the body's task, so on the loop's next turn. If it waits
+        for the client just then, it finds the fault when it turns to the backend again.
+        """
         self.keep = False
+        self.broken = fault
         self.router.loop.call_soon(upstream.stream.interrupt, fault)
 
     async def _stop_pump(self, pump: asyncio.Task[None]) -> None:
@@ -462,16 +470,19 @@ class Exchange:
 
     async def _read_response_head(self, upstream: Upstream, until: float) -> ResponseHead:
         """The final response's head; interim ones (1xx) are passed on as they come. Raises Fault."""
-        for _ in range(self.snapshot.limits.informational_responses + 1):
+        left = self.snapshot.limits.informational_responses
+        while True:
             response = await self._read_one_head(upstream, until)
             if response.status == 101:
                 raise Fault("response_malformed", "101 without an upgrade")
             if response.status >= 200:
                 return response
+            if left == 0:
+                raise Fault("response_malformed", "too many interim responses")
+            left -= 1
             if self.head.minor == 1:
                 fields = response_fields(response.fields, response.connection, self.snapshot.headers, self.ids)
                 await self._send_client(render_response_head(response.status, response.reason, fields))
-        raise Fault("response_malformed", "too many interim responses")
 
     async def _read_one_head(self, upstream: Upstream, until: float) -> ResponseHead:
         data: bytes | bytearray = upstream.buffer
@@ -487,6 +498,8 @@ class Exchange:
                 if head is not None:
                     raise Fault("response_too_large" if head.status == 431 else "response_malformed", head.reason)
                 searched = len(data)
+            if self.broken is not None:
+                raise self.broken
             try:
                 more = await upstream.stream.recv(until)
             except TimeoutError:
@@ -495,20 +508,23 @@ class Exchange:
                 raise Fault("connection_reset", str(error)) from error
             if not more:
                 raise Fault("response_truncated" if data else "connection_closed")
-            data = bytearray(data) + more if data else more
+            if isinstance(data, bytearray):
+                data += more
+            else:
+                data = bytearray(data) + more if data else more
 
     async def _relay(self, upstream: Upstream, response: ResponseHead, until: float) -> None:
         """Pass the response on. From here on nothing can be retried, and a failure can only end the client's connection."""
         conn, record = self.conn, self.record
         body = Body(upstream, response.body, _decoder(self.snapshot.limits) if response.body == CHUNKED else None)
         chunked = response.body in (CHUNKED, UNTIL_CLOSE) and self.head.minor == 1
-        if (response.body < 0 and not chunked) or not self._request_taken() or conn.closing:
+        if (response.body < 0 and not chunked) or not self.taken or conn.closing:
             self.keep = False
         record.status = response.status
         data = self._response_head(upstream, response, chunked=chunked)
-        self.gone = True
         ended = body.done
         if ended or not upstream.buffer:
+            self.gone = True
             await self._send_client(data)
             data = b""
         while not ended:
@@ -520,19 +536,18 @@ class Exchange:
                 if ended:
                     piece += encode_last_chunk(body.trailers)
             if data or piece:
+                self.gone = True
                 await self._send_client(data + piece if data else piece)
                 data = b""
         record.backend_time = record.app_time = self.router.loop.time() - self.started
-        if response.keep_alive and response.body != UNTIL_CLOSE and self._request_taken():
+        if response.keep_alive and response.body != UNTIL_CLOSE and self.taken:
             self.snapshot.idle.give(upstream)
         else:
             upstream.close()
 
-    def _request_taken(self) -> bool:
-        """Has the backend been sent the whole request?"""
-        return self.pump is None or (self.pump.done() and self.body.done)
-
     async def _read_piece(self, body: Body, until: float) -> bytes:
+        if self.broken is not None:
+            raise self.broken
         try:
             return await body.read(until)
         except TimeoutError:

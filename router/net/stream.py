@@ -37,6 +37,7 @@ class Stream:
     __slots__ = (
         "_drained",
         "_reader_on",
+        "_short",
         "_watcher",
         "closed",
         "fd",
@@ -56,6 +57,7 @@ class Stream:
         self.write_gate = Gate(loop)
         self.closed = False
         self._reader_on = False
+        self._short = False
         self._drained = False
         self._watcher: Callable[[], object] | None = None
 
@@ -64,14 +66,19 @@ class Stream:
     chunk: ClassVar[int] = CHUNK
 
     async def recv(self, until: float) -> bytes:
-        """1 to `chunk` bytes, or b"" when the peer has ended its side."""
+        """1 to `chunk` bytes, or b"" when the peer has ended its side.
+
+        A first try that could only fail is spared where the last read emptied the kernel and something was sent since.
+        Without a sending in between it is made: when bytes and a reset come at once, libuv tells of them once and never again.
+        """
         size = self.chunk
         if self._drained:
             await self.readable(until)
         while True:
             data = self._try_recv(size)
             if data is not None:
-                self._drained = len(data) < size
+                self._drained = False
+                self._short = len(data) < size
                 return data
             await self.readable(until)
 
@@ -108,7 +115,7 @@ class Stream:
 
     def _on_readable(self) -> None:
         if self.read_gate.waited:
-            self._drained = False
+            self._drained = self._short = False
             self.read_gate.open()
             return
         self._stop_reading()
@@ -119,7 +126,7 @@ class Stream:
     def _stop_reading(self) -> None:
         if self._reader_on:
             self._reader_on = False
-            self._drained = False
+            self._drained = self._short = False
             self.loop.remove_reader(self.fd)
 
     def peer_left(self) -> bool:
@@ -130,6 +137,16 @@ class Stream:
             return False
         except OSError:
             return True
+
+    def quiet(self) -> bool:
+        """Is there nothing to read, and no end? Asks the socket itself, under TLS too; consumes nothing."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def watch(self, watcher: Callable[[], object] | None) -> None:
         """Call `watcher` once when something arrives, or the peer leaves, while nobody reads; None takes it off."""
@@ -146,12 +163,16 @@ class Stream:
         Nearly every response fits: this saves the coroutine of a `send`.
         """
         sent = self._try_send(data)
-        return None if sent == len(data) else memoryview(data)[sent:]
+        if sent == len(data):
+            self._drained = self._short
+            return None
+        return memoryview(data)[sent:]
 
     async def send(self, data: bytes | bytearray | memoryview, until: float) -> None:
         """Hand all of `data` to the kernel; `until` bounds the whole call."""
         sent = self._try_send(data)
         if sent == len(data):
+            self._drained = self._short
             return
         rest = memoryview(data)[sent:]
         while rest:
