@@ -81,7 +81,7 @@ def test_the_true_certificate_stands_alone(strict: Site, caller: Credential, nam
     seen = strict.seen()
     assert (seen.get("x-forwarded-client-cert") or "").startswith("Hash=")
     assert f"OU=app:{APP}" in (seen.get("x-forwarded-client-cert") or "")
-    assert 1 == seen.head.lower().count(b"cert")
+    assert seen.head.lower().count(b"cert") == 1
     assert b"forged" not in seen.head
 
 

@@ -93,11 +93,11 @@ def test_a_backend_that_switches_to_h2c_gets_no_tunnel(place: Site) -> None:
     with place.client() as client:
         client.send(_upgrade(place, "Upgrade, HTTP2-Settings"))
         response = client.read_response()
-        assert (502, "endpoint_failure (malformed response)") == (response.status, response.get("x-cf-routererror"))
+        assert (response.status, response.get("x-cf-routererror")) == (502, "endpoint_failure (malformed response)")
         client.send(_preface_and_request(place.host))
         refused = client.read_response()
         assert refused.status == 505
         assert client.closed_by_server()
     place.backend.wait_for(1)
     assert after == [b""]
-    assert ["GET /upgrade HTTP/1.1"] == [one.request_line for one in place.backend.received]
+    assert [one.request_line for one in place.backend.received] == ["GET /upgrade HTTP/1.1"]

@@ -31,7 +31,7 @@ def test_an_upgrade_answered_with_200_stays_http(place: Site) -> None:
     place.backend.clear()
     place.backend.script(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
     with place.client() as client:
-        assert b"no" == client.request(place.host, headers=WEBSOCKET).body
+        assert client.request(place.host, headers=WEBSOCKET).body == b"no"
         client.send(b"\x81\x85raw frames\r\n\r\n")
         assert client.read_response().status == 400
         assert client.closed_by_server()
@@ -53,7 +53,7 @@ def test_a_switch_of_protocols_is_a_bad_gateway(place: Site, headers: tuple[tupl
     place.backend.script(switch)
     with place.client() as client:
         response = client.request(place.host, headers=headers)
-        assert (502, "endpoint_failure (malformed response)") == (response.status, response.get("x-cf-routererror"))
+        assert (response.status, response.get("x-cf-routererror")) == (502, "endpoint_failure (malformed response)")
         assert b"forged" not in response.body
         assert client.request(place.host).status == 200
     first, second = place.backend.wait_for(2)
