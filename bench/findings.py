@@ -1,0 +1,94 @@
+"""What was measured, and how it is shown: a table for people, JSON for programs.
+
+Promises: every number with its unit; of several rounds the median with the least and the greatest; a verdict only where an
+aim stands. Refuses to know: how anything is measured.
+"""
+
+import json
+import statistics
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+WIDTH = 118
+
+
+class Spread(NamedTuple):
+    """Several measurements of one thing."""
+
+    median: float
+    least: float
+    greatest: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Summarise at least one value."""
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table. `at_most` is the aim in the same unit, None where there is none."""
+
+    scenario: str
+    what: str
+    seen: Spread
+    unit: str
+    at_most: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the median reaches the aim; empty without one."""
+        if self.at_most is None:
+            return ""
+        return "reached" if self.seen.median <= self.at_most else "MISSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one scenario found, and what its reader must know."""
+
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+
+def table(facts: Sequence[str], reports: Sequence[Report]) -> str:
+    """The whole run as text."""
+    rows = [("scenario", "what", "seen", "least - most", "aim", "verdict")]
+    rows += [_row(finding) for report in reports for finding in report.findings]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [*facts, ""]
+    for row in rows:
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines.insert(len(facts) + 2, "-" * (sum(widths) + 2 * len(widths) - 2))
+    lines.append("")
+    for report in reports:
+        for note in report.notes:
+            lines += textwrap.wrap(note, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def as_json(facts: Sequence[str], reports: Sequence[Report]) -> str:
+    """The whole run for programs."""
+    findings = [
+        {**asdict(finding), "seen": finding.seen._asdict(), "verdict": finding.verdict}
+        for report in reports
+        for finding in report.findings
+    ]
+    notes = [note for report in reports for note in report.notes]
+    return json.dumps({"machine": list(facts), "findings": findings, "notes": notes}, indent=2)
+
+
+def _row(finding: Finding) -> tuple[str, str, str, str, str, str]:
+    seen, unit = finding.seen, finding.unit
+    between = "" if seen.least == seen.greatest else f"{_number(seen.least)} - {_number(seen.greatest)}"
+    aim = "" if finding.at_most is None else f"<= {_number(finding.at_most)} {unit}".rstrip()
+    return finding.scenario, finding.what, f"{_number(seen.median)} {unit}".rstrip(), between, aim, finding.verdict
+
+
+def _number(value: float) -> str:
+    """Three digits that matter, whole numbers from a hundred on."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,0 +1,95 @@
+"""nginx, as backend and as peer: its configuration and its start.
+
+Promises: one worker; as a peer it does what Vestibule does: keep-alive to the backend, an access log that is written in
+batches, the forwarding headers, on mutual TLS the caller's certificate in a header, and no session tickets there.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from router.demo.process import spawn
+
+_MANY = 1_000_000_000
+_LOCATION = """
+  location / {
+   proxy_pass http://backend;
+   proxy_http_version 1.1;
+   proxy_set_header Host $host;
+   proxy_set_header Connection "";
+   proxy_set_header X-Forwarded-For $remote_addr;
+   proxy_set_header X-Forwarded-Proto $scheme;
+   proxy_set_header X-Request-Id $request_id;
+   proxy_set_header X-Forwarded-Client-Cert CERTIFICATE;
+  }"""
+
+
+def backend_config(directory: Path, port: int) -> str:
+    """1 KiB to every request."""
+    return _main(
+        directory,
+        f' access_log off;\n server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "{"x" * 1024}"; }} }}',
+    )
+
+
+def peer_config(directory: Path, certificates: Path, backend_port: int, ports: tuple[int, int, int]) -> str:
+    """A reverse proxy; `ports`: plain HTTP, TLS, mutual TLS."""
+    plain, tls, mtls = ports
+    location = _LOCATION.replace("CERTIFICATE", '""')
+    location_mtls = _LOCATION.replace("CERTIFICATE", "$ssl_client_escaped_cert")
+    return _main(
+        directory,
+        f""" access_log {directory}/access.log combined buffer=64k flush=1s;
+ ssl_protocols TLSv1.2 TLSv1.3;
+ upstream backend {{ server 127.0.0.1:{backend_port}; keepalive 100; keepalive_requests {_MANY}; }}
+ server {{ listen [::]:{plain} ipv6only=off backlog=4096; {location} }}
+ server {{ listen [::]:{tls} ssl ipv6only=off backlog=4096; {_certificate(certificates / "open")} {location} }}
+ server {{ listen [::]:{mtls} ssl ipv6only=off backlog=4096;
+  {_certificate(certificates / "east")}
+  ssl_client_certificate {certificates}/east-ca.pem; ssl_verify_client on;
+  ssl_session_tickets off; ssl_session_cache off; {location_mtls} }}""",
+    )
+
+
+def _certificate(name: Path) -> str:
+    return f"ssl_certificate {name}.crt; ssl_certificate_key {name}.key;"
+
+
+def start_nginx(directory: Path, config: str) -> "subprocess.Popen[bytes]":
+    """Start it in the foreground. FileNotFoundError where it is not installed."""
+    program = shutil.which("nginx")
+    if program is None:
+        raise FileNotFoundError("nginx: no such program in PATH")
+    file = directory / "nginx.conf"
+    file.write_text(config)
+    with (directory / "output").open("wb") as output:
+        return spawn([program, "-e", str(directory / "error.log"), "-c", str(file)], stdout=output, stderr=output)
+
+
+def nginx_version() -> str:
+    """As it says itself."""
+    program = shutil.which("nginx")
+    if program is None:
+        return "not installed"
+    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
+    return said.partition("nginx/")[2].strip() or "?"
+
+
+def _main(directory: Path, http: str) -> str:
+    """`user root` only where we are root: a worker of nobody could not write into our directory."""
+    places = "\n".join(f" {kind}_temp_path {directory}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    return f"""{"user root;" if os.geteuid() == 0 else ""}
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {directory}/pid;
+error_log {directory}/error.log error;
+events {{ worker_connections 16000; }}
+http {{
+{places}
+ keepalive_requests {_MANY};
+ keepalive_timeout 3600s;
+{http}
+}}
+"""
