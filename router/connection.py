@@ -22,6 +22,7 @@ from router.net.listener import Listener
 from router.net.stream import Stream
 from router.observe.log import Logger
 from router.observe.metrics import Metrics
+from router.tls.certificates import UNREADABLE
 from router.tls.contexts import Chosen
 from router.tls.session import HandshakeError, TlsStream
 from router.wire.client_hello import ClientHello, least_size, parse_client_hello, read_server_name
@@ -204,7 +205,7 @@ class Connections:
         chain = stream.verified_chain() if chosen.policy.mode != "none" else []
         try:
             client = Client(chain[0]) if chain else None
-        except ValueError as error:  # OpenSSL took it, the parser of its fields does not: then it says nothing
+        except UNREADABLE as error:  # OpenSSL took it, the parser of its fields does not: then it says nothing
             raise HandshakeError("bad_certificate", str(error)) from error
         downstream.client = client
         downstream.binding = TlsBinding(

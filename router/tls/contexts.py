@@ -13,6 +13,7 @@ context is never modified.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -22,8 +23,8 @@ from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL, crypto
 
 from authz.domain import DomainPolicy, DomainTable
-from router.tls.certificates import CertificateTable, ServerCertificate, fingerprint
-from router.tls.session import CERTIFICATE_METADATA, VerifyNote
+from router.tls.certificates import UNREADABLE, CertificateTable, ServerCertificate, fingerprint
+from router.tls.session import CERTIFICATE_METADATA, LEAF_IS_CA, LEAF_UNREADABLE, VerifyNote
 
 VERSIONS: Final = {
     "TLSv1.0": SSL.TLS1_VERSION,
@@ -209,9 +210,9 @@ def _demand_certificate(context: SSL.Context, policy: ClientPolicy) -> None:
 
 
 def _verifier(policy: ClientPolicy) -> SSL._VerifyCallback:
-    """The verify callback: notes OpenSSL's first error for the log and metric, and adds the two checks OpenSSL does not know.
+    """The verify callback: notes OpenSSL's first error for the log and metric, and adds the checks OpenSSL does not know.
 
-    An exception in it refuses the handshake (pyOpenSSL returns 0).
+    It must not raise: pyOpenSSL would raise that out of the handshake, past the alert.
     """
     anchors = {fingerprint([anchor]) for anchor in policy.anchors}
 
@@ -219,18 +220,35 @@ def _verifier(policy: ClientPolicy) -> SSL._VerifyCallback:
         note: VerifyNote = connection.get_app_data()
         if not ok and error == _UNABLE_TO_GET_CRL and depth > 0:
             # CRL_CHECK_ALL asks for a CRL of the trust anchor's own issuer too; an anchor is trusted as it stands.
-            ok = fingerprint([cert.to_cryptography()]) in anchors
+            ok = hashlib.sha256(crypto.dump_certificate(crypto.FILETYPE_ASN1, cert)).hexdigest() in anchors
         if not ok:
             note.error = note.error or error
             return False
         if policy.metadata:
             note.subjects.append(cert)
-            if depth == 0 and not _subject_allowed(policy.metadata, note.subjects):
-                note.error = CERTIFICATE_METADATA
-                return False
-        return True
+        if depth == 0:
+            note.error = note.error or _judge_leaf(cert, policy.metadata, note.subjects)
+        return not note.error
 
     return verify
+
+
+def _judge_leaf(cert: crypto.X509, rules: tuple[SubjectRule, ...], seen: list[crypto.X509]) -> int:
+    """The number of what speaks against a leaf whose chain is good, 0 for nothing.
+
+    An authority's certificate is nobody's identity, and one that the parser of its fields cannot read proves nothing.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            leaf = cert.to_cryptography()
+            for extension in leaf.extensions:
+                if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+                    return LEAF_IS_CA
+            if rules and not _subject_allowed(rules, seen):
+                return CERTIFICATE_METADATA
+    except UNREADABLE:
+        return LEAF_UNREADABLE
+    return 0
 
 
 def _subject_allowed(rules: tuple[SubjectRule, ...], seen: list[crypto.X509]) -> bool:

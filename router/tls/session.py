@@ -20,7 +20,15 @@ from OpenSSL import crypto as openssl_crypto
 from router.net.deadline import Wheel
 from router.net.stream import Stream
 
+CERTIFICATE_METADATA: Final = -1
+LEAF_IS_CA: Final = -2
+LEAF_UNREADABLE: Final = -3
+"""The error numbers of our own checks (`contexts.py`), beside OpenSSL's positive ones."""
+
 _VERIFY_REASONS: Final = {
+    CERTIFICATE_METADATA: "certificate_metadata",
+    LEAF_IS_CA: "leaf_is_ca",
+    LEAF_UNREADABLE: "bad_certificate",
     2: "unknown_ca",
     3: "crl_missing",
     7: "bad_signature",
@@ -41,7 +49,7 @@ _VERIFY_REASONS: Final = {
     48: "name_constraint",
     79: "bad_ca",
 }
-"""OpenSSL's X509_V_ERR_* numbers, those that a client can provoke; any other is `bad_certificate`."""
+"""OpenSSL's X509_V_ERR_* numbers, those that a client can provoke, and ours; any other is `bad_certificate`."""
 
 _ERROR_REASONS: Final = (
     ("peer did not return a certificate", "no_certificate"),
@@ -67,7 +75,7 @@ _ERROR_REASONS: Final = (
 
 REASONS: Final = frozenset(
     {*_VERIFY_REASONS.values(), *(reason for _, reason in _ERROR_REASONS)}
-    | {"bad_certificate", "certificate_metadata", "timeout", "other", "sni_changed", "shed"}
+    | {"bad_certificate", "timeout", "other", "sni_changed", "shed"}
 )
 
 
@@ -134,8 +142,6 @@ class TlsStream(Stream):
 
     def _explain(self, error: SSL.Error) -> tuple[str, str]:
         detail = "; ".join(str(part[-1]) for part in error.args[0]) if error.args else ""
-        if self.note.error == CERTIFICATE_METADATA:
-            return "certificate_metadata", detail
         if self.note.error:
             return _VERIFY_REASONS.get(self.note.error, "bad_certificate"), detail
         lowered = detail.lower()
@@ -199,7 +205,3 @@ class TlsStream(Stream):
         """The verified chain as DER, leaf first; empty when the peer gave no certificate or none was verified."""
         chain = self.tls.get_verified_chain()
         return [openssl_crypto.dump_certificate(openssl_crypto.FILETYPE_ASN1, cert) for cert in chain or ()]
-
-
-CERTIFICATE_METADATA: Final = -1
-"""The error number of our own check in `contexts.py` (verify_client_certificate_metadata)."""
