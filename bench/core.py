@@ -1,7 +1,7 @@
 """The pure parts on their own: decide, heartbeat, and the table of 100,000 routes (with a real router for its memory).
 
-Promises: CPU time by `timeit`, several repetitions, the loop's own cost left in. Refuses to know: sockets; registrations of the real
-router come over NATS as ever.
+Promises: CPU time by `timeit`, several repetitions, the loop's own cost left in. Refuses to know: sockets; registrations of
+the real router come over NATS as ever.
 """
 
 import json
@@ -90,8 +90,8 @@ def routes(site: Site) -> Report:
             Finding("routes", "a change published in", published, "ms", 10.0),
         ),
         (
-            f"routes: memory and CPU a registration are the real router's, which heard them over NATS and had all in its table"
-            f" {filled.seconds:.1f} s after the first. A change's time includes that for which changes are gathered.",
+            f"routes: the real router heard them over NATS and had all in its table after {filled.seconds:.1f} s.",
+            "routes: the time of a change includes that for which the subscriber gathers more.",
         ),
     )
 

@@ -173,7 +173,7 @@ def _limit(seen: Sequence[Round]) -> str:
     if share >= FULL:
         text = f"limited by the proxy (it had {share:.0%} of its core)"
     elif rest >= FULL:
-        text = f"limited by the other core, the load generator's and backend's ({rest:.0%} busy; the proxy had {share:.0%} of its own)"
+        text = f"limited by the load generator's and backend's core ({rest:.0%} busy; the proxy had {share:.0%} of its own)"
     elif core >= FULL:
         text = f"limited by the proxy's core, which others shared (the proxy had {share:.0%} of it)"
     else:
