@@ -32,8 +32,8 @@ from router.config.model import Config
 from router.config.problems import Problem
 from router.connection import Connections
 from router.downstream import Downstream
-from router.l7.exchange import Router
 from router.l7.serve_http1 import serve_http1
+from router.l7.state import Router
 from router.live import Live, Snapshot
 from router.nats import nats_settings
 from router.net import systemd

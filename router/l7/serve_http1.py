@@ -8,7 +8,8 @@ deadline without a word. Source: RFC 9112 sections 2.2, 9.3 and 9.6.
 from __future__ import annotations
 
 from router.downstream import Downstream
-from router.l7.exchange import Exchange, Router
+from router.l7.exchange import run
+from router.l7.state import Exchange, Router
 from router.net.deadline import NEVER
 from router.wire.http1 import RequestHead, parse_request_head
 from router.wire.malformed import Malformed
@@ -20,8 +21,7 @@ async def serve_http1(downstream: Downstream, router: Router) -> None:
         head = await read_head(downstream, router)
         if head is None:
             break
-        exchange = Exchange(router, downstream, head)
-        keep = await exchange.run()
+        keep = await run(Exchange(router, downstream, head))
         downstream.busy = False
         downstream.served += 1
         if not keep:

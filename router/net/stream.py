@@ -89,8 +89,11 @@ class Stream:
         is the end.
         """
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, known + 1)
-        await self.readable(until)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        try:
+            await self.readable(until)
+        finally:
+            if not self.closed:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         try:
             data = self.sock.recv(size, socket.MSG_PEEK)
         except BlockingIOError:

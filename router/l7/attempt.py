@@ -1,0 +1,314 @@
+"""One attempt at one endpoint: send the request, relay the response.
+
+Promise: `Attempt.run` returns when the client has the whole response, or raises a `Fault` that says how it ended; whatever
+happens, the backend connection is back in the pool only if both messages were complete, and closed otherwise. The request
+body has a task of its own where it streams, so that a response may begin, and even end, before it. Memory: one receive's
+worth of each body. Refuses to know: whether another attempt follows (`sent` tells the resend rule how far this one got).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+from registry.endpoint import Endpoint
+from router.backend.retry import Sent
+from router.backend.upstream import Upstream
+from router.faults import Fault
+from router.l7.hygiene import request_fields, response_fields, vcap_trace
+from router.l7.state import Exchange, Permit
+from router.net.channel import Body, BodyMalformed, BodyTruncated
+from router.wire.http1 import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    ResponseHead,
+    encode_chunk,
+    encode_last_chunk,
+    parse_response_head,
+    render_request_head,
+    render_response_head,
+)
+
+_TOO_LARGE: Final = frozenset({"head_too_large", "start_line_too_long", "too_many_fields"})
+
+
+class Attempt:
+    """Takes the `Permit`: nothing is forwarded without one."""
+
+    __slots__ = (
+        "broken", "bytes_left", "endpoint", "exchange", "permit", "pump", "response_began", "taken", "until", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, permit: Permit, endpoint: Endpoint) -> None:
+        self.exchange = exchange
+        self.permit = permit
+        self.endpoint = endpoint
+        self.until = exchange.started + exchange.snapshot.limits.endpoint_deadline
+        self.upstream: Upstream | None = None
+        self.pump: asyncio.Task[None] | None = None
+        self.bytes_left = False
+        self.taken = False  # has the backend been sent the whole request?
+        self.broken: Fault | None = None  # what ended the request's body early
+        self.response_began = False
+
+    def sent(self) -> Sent:
+        """How far this attempt got."""
+        reused = self.upstream is not None and self.upstream.reused
+        return Sent(self.bytes_left, reused, self.response_began, self.exchange.whole is not None)
+
+    async def run(self) -> None:
+        """Raises Fault."""
+        exchange, pulse = self.exchange, self.endpoint.pulse
+        upstream = self.upstream = await self._connect()
+        pulse.in_flight += 1
+        waiting = True
+        try:
+            await self._send_request(upstream)
+            if self.pump is None:
+                exchange.conn.stream.watch(self._client_stirred)
+            response = await self._read_response_head(upstream)
+            pulse.in_flight -= 1
+            waiting = False
+            await self._relay(upstream, response)
+        except BaseException:
+            upstream.close()
+            raise
+        finally:
+            exchange.conn.stream.watch(None)
+            if waiting:
+                pulse.in_flight -= 1
+            if self.pump is not None:
+                await self._stop_pump(self.pump)
+        exchange.router.metrics.total_requests.labels(exchange.component).value += 1
+
+    async def _connect(self) -> Upstream:
+        """A pooled connection that is still alive as far as can be known, else a new one."""
+        exchange, endpoint = self.exchange, self.endpoint
+        snapshot = exchange.snapshot
+        while (upstream := snapshot.idle.take(endpoint)) is not None:
+            # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
+            if upstream.stream.quiet():
+                return upstream
+            upstream.close()
+        upstream = await snapshot.dialer.dial(endpoint)
+        exchange.record.dial_time, exchange.record.tls_time = upstream.dial_time, upstream.tls_time
+        exchange.router.metrics.backend_dial_seconds.observe(upstream.dial_time)
+        return upstream
+
+    # ---- the request
+
+    async def _send_request(self, upstream: Upstream) -> None:
+        """The head, with the body where it is here as a whole; a longer one goes its own way beside the response."""
+        whole = self.exchange.whole
+        data = self._render_head()
+        stream = upstream.stream
+        try:
+            rest = stream.push(data + whole if whole else data)
+            self.bytes_left = True
+            if rest is not None:
+                await stream.send(rest, self.until)
+        except TimeoutError:
+            raise Fault("endpoint_timeout", "sending") from None
+        except OSError as error:
+            raise Fault("connection_reset", str(error)) from error
+        self.taken = whole is not None
+        if not self.taken:
+            self.pump = self.exchange.router.loop.create_task(self._send_body(upstream))
+
+    def _render_head(self) -> bytes:
+        exchange = self.exchange
+        head, conn, snapshot = exchange.head, exchange.conn, exchange.snapshot
+        mode, form = snapshot.xfcc_for(self.permit.domain)
+        xfcc = conn.client.xfcc(form) if conn.client is not None else None
+        start = b"%d" % (exchange.record.started_at * 1000)
+        fields = request_fields(head, conn.facts, snapshot.headers, mode, xfcc, exchange.ids, self.endpoint, start)
+        if conn.facts.trusted:
+            exchange.describe_forwarded(fields)
+        if head.body == CHUNKED:
+            fields.append((b"Transfer-Encoding", b"chunked"))
+        if head.expect_continue and exchange.whole is None:
+            fields.append((b"Expect", b"100-continue"))
+        if snapshot.idle.per_endpoint <= 0:
+            fields.append((b"Connection", b"close"))
+        return render_request_head(head.method, exchange.target.raw, fields)
+
+    async def _send_body(self, upstream: Upstream) -> None:
+        """The request body, piece by piece, in a task of its own. Whatever ends it early is raised where the response is
+        awaited.
+        """
+        try:
+            if await self._pump_body(upstream):
+                self.exchange.conn.stream.watch(self._client_stirred)
+        except Fault as fault:
+            self._interrupt(upstream, fault)
+        except TimeoutError:
+            self._interrupt(upstream, Fault("request_timeout", "body"))
+        except BodyMalformed as error:
+            self.exchange.router.metrics.malformed_requests.labels(error.reason).inc()
+            self._interrupt(upstream, Fault("request_malformed", error.reason))
+        except (BodyTruncated, OSError):
+            self._interrupt(upstream, Fault("client_cancelled", "body"))
+
+    async def _pump_body(self, upstream: Upstream) -> bool:
+        """True when the backend has all of it; False when it reads no more. Raises Fault, TimeoutError, BodyMalformed,
+        BodyTruncated, OSError (the client's).
+        """
+        exchange = self.exchange
+        body, loop, limits = exchange.body, exchange.router.loop, exchange.snapshot.limits
+        while not body.done:
+            data = await body.read(loop.time() + limits.client_read_stall)
+            if body.received > limits.request_body_bytes:
+                raise Fault("request_body_too_large")
+            if body.framing == CHUNKED:
+                data = _chunk(data, body)
+            if data and not await self._send_piece(upstream, data):
+                return False
+        self.taken = True
+        return True
+
+    async def _send_piece(self, upstream: Upstream, data: bytes) -> bool:
+        """False when the backend reads no more: it may still answer, so its response, or its end, is for the reading side to
+        find.
+        """
+        try:
+            await upstream.stream.send(data, self.until)
+        except TimeoutError:
+            raise Fault("endpoint_timeout", "sending") from None
+        except OSError:
+            self.exchange.keep = False
+            return False
+        return True
+
+    def _interrupt(self, upstream: Upstream, fault: Fault) -> None:
+        """Raise `fault` in the task that waits for the response; from the body's task, so on the loop's next turn. If it waits
+        for the client just then, it finds the fault when it turns to the backend again.
+        """
+        self.exchange.keep = False
+        self.broken = fault
+        self.exchange.router.loop.call_soon(upstream.stream.interrupt, fault)
+
+    async def _stop_pump(self, pump: asyncio.Task[None]) -> None:
+        self.pump = None
+        if not pump.done():
+            self.exchange.keep = False
+            pump.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await pump
+
+    def _client_stirred(self) -> None:
+        """The client did something while it waits for its response: if it left, stop asking for it."""
+        if self.upstream is not None and self.exchange.conn.stream.peer_left():
+            self.upstream.stream.interrupt(Fault("client_cancelled"))
+
+    # ---- the response
+
+    async def _read_response_head(self, upstream: Upstream) -> ResponseHead:
+        """The final response's head; interim ones (1xx) are passed on as they come."""
+        exchange = self.exchange
+        left = exchange.snapshot.limits.informational_responses
+        while True:
+            response = await self._read_one_head(upstream)
+            if response.status == 101:
+                raise Fault("response_malformed", "101 without an upgrade")
+            if response.status >= 200:
+                return response
+            if left == 0:
+                raise Fault("response_malformed", "too many interim responses")
+            left -= 1
+            if exchange.head.minor == 1:
+                fields = response_fields(response.fields, response.connection, exchange.snapshot.headers, exchange.ids)
+                await exchange.send(render_response_head(response.status, response.reason, fields))
+
+    async def _read_one_head(self, upstream: Upstream) -> ResponseHead:
+        exchange = self.exchange
+        data: bytes | bytearray = upstream.buffer
+        upstream.buffer = b""
+        searched = 0
+        while True:
+            if data:
+                self.response_began = True
+                head = parse_response_head(data, exchange.snapshot.response_limits, exchange.head.method, searched)
+                if isinstance(head, ResponseHead):
+                    upstream.buffer = bytes(data[head.size :])
+                    return head
+                if head is not None:
+                    raise Fault("response_too_large" if head.reason in _TOO_LARGE else "response_malformed", head.reason)
+                searched = len(data)
+            if self.broken is not None:
+                raise self.broken
+            try:
+                more = await upstream.stream.recv(self.until)
+            except TimeoutError:
+                raise Fault("endpoint_timeout", "response head") from None
+            except OSError as error:
+                raise Fault("connection_reset", str(error)) from error
+            if not more:
+                raise Fault("response_truncated" if data else "connection_closed")
+            if isinstance(data, bytearray):
+                data += more
+            else:
+                data = bytearray(data) + more if data else more
+
+    async def _relay(self, upstream: Upstream, response: ResponseHead) -> None:
+        """Pass the response on. From here on nothing can be retried, and a failure can only end the client's connection."""
+        exchange = self.exchange
+        framing = response.body
+        body = Body(upstream, framing, exchange.snapshot.limits.chunked_decoder() if framing == CHUNKED else None)
+        chunked = framing < 0 and exchange.head.minor == 1
+        if (framing < 0 and not chunked) or not self.taken or exchange.conn.closing:
+            exchange.keep = False
+        exchange.record.status = response.status
+        data = self._render_response_head(response, chunked=chunked)
+        ended = body.done
+        if ended or not upstream.buffer:
+            exchange.answering = True
+            await exchange.send(data)
+            data = b""
+        while not ended:
+            piece = await self._read_piece(body)
+            exchange.record.bytes_out += len(piece)
+            ended = body.done
+            if chunked:
+                piece = _chunk(piece, body)
+            if data or piece:
+                exchange.answering = True
+                await exchange.send(data + piece if data else piece)
+                data = b""
+        exchange.record.backend_time = exchange.record.app_time = exchange.router.loop.time() - exchange.started
+        if response.keep_alive and framing != UNTIL_CLOSE and self.taken:
+            exchange.snapshot.idle.give(upstream)
+        else:
+            upstream.close()
+
+    async def _read_piece(self, body: Body) -> bytes:
+        if self.broken is not None:
+            raise self.broken
+        try:
+            return await body.read(self.until)
+        except TimeoutError:
+            raise Fault("endpoint_timeout", "response body") from None
+        except BodyMalformed as error:
+            raise Fault("response_malformed", error.reason) from error
+        except BodyTruncated as error:
+            raise Fault("response_truncated") from error
+        except OSError as error:
+            raise Fault("response_truncated", str(error)) from error
+
+    def _render_response_head(self, response: ResponseHead, *, chunked: bool) -> bytes:
+        exchange = self.exchange
+        ids = exchange.ids
+        extra = vcap_trace(exchange.router.local_address, self.endpoint.address.encode()) if ids.traced else ()
+        fields = response_fields(response.fields, response.connection, exchange.snapshot.headers, ids, extra)
+        if chunked:
+            fields.append((b"Transfer-Encoding", b"chunked"))
+        elif response.status == 204:  # RFC 9110 section 8.6: no length where there can be no content
+            fields = [field for field in fields if field[0] != b"content-length"]
+        exchange.add_connection(fields)
+        return render_response_head(response.status, response.reason, fields)
+
+
+def _chunk(data: bytes, body: Body) -> bytes:
+    """A piece of `body` in chunked coding, with its end and trailers where it was the last."""
+    chunk = encode_chunk(data) if data else b""
+    return chunk + encode_last_chunk(body.trailers) if body.done else chunk

@@ -1,0 +1,196 @@
+"""What an exchange is: the request, what is known of it so far, and the record that it leaves behind.
+
+Promise: one `Exchange` a request, filled as the story (`exchange.py`) and its attempts (`attempt.py`) go on; `finish` counts
+it and hands exactly one access record over. Refuses to know: what is done next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from authz.decision import Allow
+from authz.domain import DomainPolicy
+from identity.caller import Caller
+from registry.balance import Selector
+from registry.endpoint import Endpoint, Route
+from registry.hostname import Host
+from router.downstream import Downstream
+from router.faults import Fault
+from router.l7.entropy import Entropy
+from router.l7.hygiene import RANDOM_BYTES, make_ids
+from router.l7.target import Target
+from router.live import Live
+from router.net.channel import Body
+from router.observe.access_log import AccessLog
+from router.observe.access_record import AccessRecord
+from router.observe.health import Health
+from router.observe.log import Logger
+from router.observe.metrics import Metrics
+from router.wire.http1 import CHUNKED, NO_BODY, Fields, RequestHead
+from router.wire.malformed import Malformed
+
+_NO_TARGET: Final = Target(Host(""), "", b"")
+_NO_HEAD: Final = RequestHead(b"", b"", 1, [], None, NO_BODY, False, False, frozenset(), None, 0)
+
+
+class Router:
+    """What every exchange of the process shares."""
+
+    __slots__ = (
+        "access_log", "entropy", "headers_to_log", "health", "live", "local_address", "log", "loop", "metrics", "prune",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        live: Live,
+        loop: asyncio.AbstractEventLoop,
+        metrics: Metrics,
+        log: Logger,
+        access_log: AccessLog,
+        health: Health,
+        prune: Callable[[str, Endpoint], object],
+        local_address: bytes = b"",
+        headers_to_log: tuple[bytes, ...] = (),
+    ) -> None:
+        self.live = live
+        self.loop = loop
+        self.metrics = metrics
+        self.log = log
+        self.access_log = access_log
+        self.health = health
+        self.prune = prune
+        self.local_address = local_address
+        self.headers_to_log = headers_to_log
+        self.entropy = Entropy(RANDOM_BYTES)
+
+
+class Permit:
+    """What forwarding demands: the route and the `Allow`, both of one moment."""
+
+    __slots__ = ("allow", "domain", "route")
+
+    def __init__(self, route: Route, allow: Allow, domain: DomainPolicy | None) -> None:
+        self.route = route
+        self.allow = allow
+        self.domain = domain
+
+
+class Exchange:
+    """One request and its response.
+
+    `whole` is the body where all of it came with the head (None: it streams); `answering` is set once a byte of a final
+    response may have gone to the client; `keep` says whether the connection may carry another request.
+    """
+
+    __slots__ = (
+        "answering", "body", "component", "conn", "head", "ids", "keep", "malformed", "record", "router", "selector", "snapshot",
+        "started", "target", "whole",
+    )  # fmt: skip
+
+    def __init__(self, router: Router, conn: Downstream, head: RequestHead | Malformed) -> None:
+        self.router = router
+        self.conn = conn
+        self.malformed = head if isinstance(head, Malformed) else None
+        self.head: RequestHead = head if isinstance(head, RequestHead) else _NO_HEAD
+        self.snapshot = snapshot = router.live.snapshot
+        conn.under(snapshot)
+        self.started = router.loop.time()
+        self.ids = make_ids(self.head.fields, snapshot.headers, router.entropy.take())
+        self.record = AccessRecord(time.time())
+        self.keep = False
+        self.answering = False
+        self.selector: Selector | None = None
+        self.target = _NO_TARGET
+        self.component = ""
+        self.whole: bytes | None = b""
+        framing = self.head.body
+        self.body = Body(conn, framing, snapshot.limits.chunked_decoder() if framing == CHUNKED else None)
+
+    @property
+    def is_head(self) -> bool:
+        return self.head.method == b"HEAD"
+
+    async def send(self, data: bytes) -> None:
+        """Send to the client. Raises Fault when it is gone, or takes nothing for too long."""
+        try:
+            rest = self.conn.stream.push(data)
+            if rest is not None:
+                await self.conn.stream.send(rest, self.router.loop.time() + self.snapshot.limits.client_write_stall)
+        except (OSError, TimeoutError) as error:
+            raise Fault("client_gone_while_streaming", type(error).__name__) from error
+
+    def add_connection(self, fields: Fields) -> None:
+        """Tell the client whether the connection goes on, where its version does not say so."""
+        if not self.keep:
+            fields.append((b"Connection", b"close"))
+        elif self.head.minor == 0:
+            fields.append((b"Connection", b"keep-alive"))
+
+    # ---- the record
+
+    def describe(self) -> None:
+        """What the access record says of the request."""
+        record, conn, head, ids = self.record, self.conn, self.head, self.ids
+        record.host = head.host or b""
+        record.method = head.method
+        record.uri = head.target
+        record.proto = b"HTTP/1.1" if head.minor else b"HTTP/1.0"
+        record.remote_addr = conn.remote
+        record.vcap_request_id = ids.vcap
+        record.request_id = ids.request
+        record.trace_id = ids.trace_id
+        record.generation = self.snapshot.generation
+        _, record.x_forwarded_for = conn.facts.forwarded[0]
+        _, record.x_forwarded_proto = conn.facts.forwarded[1]
+        for name, value in head.fields:
+            if name == b"referer":
+                record.referer = value
+            elif name == b"user-agent":
+                record.user_agent = value
+        if self.router.headers_to_log:
+            sent = dict(head.fields)
+            record.extra_headers = tuple(sent.get(name, b"") for name in self.router.headers_to_log)
+        if conn.binding is not None:
+            record.tls_sni = conn.binding.sni
+            if conn.client is not None and isinstance(caller := conn.client.caller, Caller):
+                record.caller_cf_app, record.caller_cf_space, record.caller_cf_org = caller.app, caller.space, caller.org
+
+    def describe_forwarded(self, fields: Fields) -> None:
+        """Behind a trusted proxy the forwarding fields are not the connection's alone."""
+        sent = dict(fields)
+        self.record.x_forwarded_for = sent.get(b"X-Forwarded-For", b"")
+        self.record.x_forwarded_proto = sent.get(b"X-Forwarded-Proto", b"")
+
+    def describe_endpoint(self, endpoint: Endpoint) -> None:
+        record = self.record
+        record.backend_addr = endpoint.address
+        record.app_id = endpoint.app
+        record.app_index = endpoint.instance_index
+        record.instance_id = endpoint.instance_id
+        self.component = endpoint.tags.get("component", "")
+
+    def describe_decision(self, allow: Allow, domain: DomainPolicy | None) -> None:
+        record = self.record
+        record.mtls_auth, record.mtls_rule, record.mtls_denied_reason = allow.log_fields()
+        if allow.auth is not None:
+            name = domain.pattern if domain is not None else ""
+            self.router.metrics.mtls_decisions.labels(name, allow.auth, "").value += 1
+
+    def finish(self) -> None:
+        """Exactly one record, and the numbers."""
+        record, router = self.record, self.router
+        record.bytes_in = self.body.received
+        record.response_time = seconds = router.loop.time() - self.started
+        metrics = router.metrics
+        metrics.count_response(record.status)
+        metrics.gorouter_time.observe(seconds - record.app_time)
+        metrics.bytes_in.value += record.bytes_in
+        metrics.bytes_out.value += record.bytes_out
+        if record.backend_addr:
+            metrics.latency.labels(self.component).observe(seconds * 1000)
+            if metrics.http_latency_seconds is not None:
+                metrics.http_latency_seconds.labels(record.app_id).observe(seconds)
+        router.access_log.add(record)
