@@ -161,7 +161,6 @@ class App:
         """Bad health first, so that balancers turn away; then no new connections; then the requests in flight get their time."""
         limits = self._live.snapshot.limits
         self._health.degrade()
-        self._connections.finish()
         self._log.info("drain-started", wait=limits.drain_wait, timeout=limits.drain_deadline)
         await asyncio.sleep(limits.drain_wait)
         for listener in self._listeners.values():

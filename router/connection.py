@@ -66,7 +66,6 @@ class Connections:
         self._log = log
         self._tasks: dict[asyncio.Task[None], Downstream] = {}
         self._handshaking: dict[Stream, None] = {}
-        self._finishing = False
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -74,21 +73,15 @@ class Connections:
     def accept(self, sock: socket.socket, address: str, port: int, listener: Listener) -> None:
         """Start the story of an admitted socket. Called by the listener."""
         downstream = Downstream(Stream(sock, self._loop, self._wheel), address, port, listener)
-        downstream.closing = self._finishing
         self._metrics.connections_accepted.labels(listener.name).value += 1
         task = self._loop.create_task(self._serve(downstream))
         self._tasks[task] = downstream
         task.add_done_callback(self._done)
 
-    def finish(self) -> None:
-        """Drain: every connection, those to come included, ends after its next response, which says so."""
-        self._finishing = True
-        for downstream in self._tasks.values():
-            downstream.closing = True
-
     def close_idle(self) -> None:
-        """End the connections on which no request has begun."""
+        """Drain: connections on which no request has begun end now, the others after their current response."""
         for downstream in list(self._tasks.values()):
+            downstream.closing = True
             if not downstream.busy:
                 self._loop.call_soon(downstream.stream.interrupt, ConnectionAbortedError("draining"))
 
