@@ -112,12 +112,14 @@ class Metrics:
         self.responses_route_services = self._counters(
             "responses_route_services", "Responses of route services, by status group.", "status_group"
         )
-        self.empty_content_length_header = self._counter(
-            "empty_content_length_header", "Requests with an empty Content-Length header."
+        self.empty_content_length_header = self._sampled(
+            "counter", "empty_content_length_header", "Requests with an empty Content-Length header."
         )
         self.malformed_requests = self._counters(
             "malformed_requests", "Request heads that broke the protocol, by reason.", "reason"
         )
+        empty = self.malformed_requests.labels("empty_content_length")
+        self.empty_content_length_header.source = lambda: empty.value
         self.websocket_upgrades = self._counter(
             "websocket_upgrades", "Connections switched to another protocol."
         )

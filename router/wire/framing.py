@@ -75,7 +75,7 @@ def _content_length(value: bytes) -> int | Malformed:
     # isdigit() of bytes is ASCII only; int() alone would take "+1", " 1" and "1_0".
     if len(value) <= 19 and value.isdigit() and (number := int(value)) <= MAX_LENGTH:
         return number
-    return Malformed("bad_content_length")
+    return Malformed("bad_content_length" if value else "empty_content_length")
 
 
 def _lacks_a_coding(coding: bytes) -> bool:

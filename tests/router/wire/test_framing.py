@@ -25,6 +25,7 @@ from router.wire.malformed import Malformed
         ({b"content-length": b"%d" % MAX_LENGTH}, 1, MAX_LENGTH),
         ({b"content-length": b"%d" % (MAX_LENGTH + 1)}, 1, Malformed("bad_content_length")),
         ({b"content-length": b"1_0"}, 1, Malformed("bad_content_length")),
+        ({b"content-length": b""}, 1, Malformed("empty_content_length")),
         ({b"transfer-encoding": b"CHUNKED"}, 1, CHUNKED),
         ({b"transfer-encoding": b"chunked"}, 0, Malformed("transfer_coding_in_http10")),
         ({b"transfer-encoding": b"gzip, chunked"}, 1, Malformed("transfer_coding_unknown", 501)),
