@@ -105,17 +105,22 @@ class Dialer:
     async def dial(self, endpoint: Endpoint) -> Upstream:
         """Raises Fault."""
         started = self._loop.time()
-        stream = await self._connect(endpoint, started + self._dial_timeout)
+        until = started + self._dial_timeout
+        family, address = await self._resolve(endpoint, until)
+        resolved = self._loop.time()
+        stream = await self._connect(family, address, until)
         upstream = Upstream(stream, endpoint)
-        upstream.dial_time = self._loop.time() - started
+        upstream.dns_time = resolved - started
+        upstream.dial_time = self._loop.time() - resolved
+        host, port = stream.sock.getsockname()[:2]
+        upstream.local_address = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
         if endpoint.tls:
             before = self._loop.time()
             upstream.stream = await self._secure(stream, endpoint)
             upstream.tls_time = self._loop.time() - before
         return upstream
 
-    async def _connect(self, endpoint: Endpoint, until: float) -> Stream:
-        family, address = await self._resolve(endpoint, until)
+    async def _connect(self, family: int, address: tuple[str, int], until: float) -> Stream:
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:

@@ -17,17 +17,19 @@ class Keeper(Protocol):
 
 
 class Upstream(Channel):
-    """A connection to one endpoint."""
+    """A connection to one endpoint. Times in seconds, as its making took; `local_address` is our end, `host:port`."""
 
-    __slots__ = ("dial_time", "endpoint", "rest", "reused", "tls_time")
+    __slots__ = ("dial_time", "dns_time", "endpoint", "local_address", "rest", "reused", "tls_time")
 
     def __init__(self, stream: Stream, endpoint: Endpoint) -> None:
         super().__init__(stream)
         self.endpoint = endpoint
         self.rest = Rest(self)
         self.reused = False
+        self.dns_time = 0.0
         self.dial_time = 0.0
         self.tls_time = 0.0
+        self.local_address = ""
 
     def close(self) -> None:
         """Close now, wherever the connection is."""

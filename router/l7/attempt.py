@@ -15,7 +15,7 @@ from typing import Final
 from registry.endpoint import Endpoint
 from router.backend.retry import Sent
 from router.backend.upstream import Upstream
-from router.faults import Fault
+from router.faults import Fault, Kind
 from router.l7.hygiene import request_fields, response_fields, vcap_trace
 from router.l7.state import Exchange, Permit
 from router.net.channel import Body, BodyMalformed, BodyTruncated
@@ -29,6 +29,9 @@ from router.wire.http1 import (
     render_request_head,
     render_response_head,
 )
+
+_LOOK_SECONDS: Final = 1.0
+"""How often a client is looked after whose body the backend is slow to read."""
 
 _TOO_LARGE: Final = frozenset({"head_too_large", "start_line_too_long", "too_many_fields"})
 
@@ -89,10 +92,13 @@ class Attempt:
         while (upstream := snapshot.idle.take(endpoint)) is not None:
             # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
             if upstream.stream.quiet():
+                exchange.record.local_address = upstream.local_address
                 return upstream
             upstream.close()
         upstream = await snapshot.dialer.dial(endpoint)
-        exchange.record.dial_time, exchange.record.tls_time = upstream.dial_time, upstream.tls_time
+        record = exchange.record
+        record.local_address = upstream.local_address
+        record.dns_time, record.dial_time, record.tls_time = upstream.dns_time, upstream.dial_time, upstream.tls_time
         exchange.router.metrics.backend_dial_seconds.observe(upstream.dial_time)
         return upstream
 
@@ -169,14 +175,22 @@ class Attempt:
 
     async def _send_piece(self, upstream: Upstream, data: bytes) -> bool:
         """False when the backend reads no more: it may still answer, so its response, or its end, is for the reading side to
-        find.
+        find. While it is slow to read, the client is looked after: nobody reads what it sends, so its leaving would not show.
         """
+        stream, exchange = upstream.stream, self.exchange
         try:
-            await upstream.stream.send(data, self.until)
-        except TimeoutError:
-            raise Fault("endpoint_timeout", "sending") from None
+            rest = stream.push(data)
+            while rest is not None:
+                now = exchange.router.loop.time()
+                if now >= self.until:
+                    raise Fault("endpoint_timeout", "sending")
+                if exchange.conn.stream.hung_up():
+                    raise Fault("client_cancelled", "body")
+                with contextlib.suppress(TimeoutError):
+                    await stream.writable(min(self.until, now + _LOOK_SECONDS))
+                rest = stream.push(rest)
         except OSError:
-            self.exchange.keep = False
+            exchange.keep = False
             return False
         return True
 
@@ -199,7 +213,8 @@ class Attempt:
     def _client_stirred(self) -> None:
         """The client did something while it waits for its response: if it left, stop asking for it."""
         if self.upstream is not None and self.exchange.conn.stream.peer_left():
-            self.upstream.stream.interrupt(Fault("client_cancelled"))
+            kind: Kind = "client_gone_while_streaming" if self.exchange.answering else "client_cancelled"
+            self.upstream.stream.interrupt(Fault(kind))
 
     # ---- the response
 
