@@ -60,6 +60,7 @@ class Downstream(Channel):
         "binding",
         "bound",
         "busy",
+        "caller",
         "client",
         "closing",
         "decisions",
@@ -79,6 +80,7 @@ class Downstream(Channel):
         self.listener = listener
         self.binding: TlsBinding | None = None
         self.client: Client | None = None
+        self.caller: Caller | None = None
         self.facts: DownstreamFacts
         self.busy = False
         self.closing = False
@@ -103,7 +105,18 @@ class Downstream(Channel):
         if self.snapshot is not snapshot:
             self.snapshot = snapshot
             self.facts = downstream_facts(self.address, snapshot.headers, tls=self.listener.tls)
+            self.caller = self._named_caller(snapshot)
             self.bound.clear()
             self.decisions.clear()
         elif len(self.decisions) > MAX_CACHED_DECISIONS:
             self.decisions.clear()
+
+    def _named_caller(self, snapshot: Snapshot) -> Caller | None:
+        """Who the log may say is calling: OUs of a certificate that was verified for anything but a domain which reads
+        identities are a stranger's words.
+        """
+        domain = snapshot.domains.claim(self.binding_domain)
+        if domain is None or domain.pattern != self.binding_domain:
+            return None
+        caller = self.caller_for(domain)
+        return caller if isinstance(caller, Caller) else None

@@ -13,7 +13,6 @@ from typing import Final
 
 from authz.decision import Allow
 from authz.domain import DomainPolicy
-from identity.caller import Caller
 from registry.balance import Selector
 from registry.endpoint import Endpoint, Route
 from registry.hostname import Host
@@ -155,7 +154,7 @@ class Exchange:
             record.extra_headers = tuple(sent.get(name, b"") for name in self.router.headers_to_log)
         if conn.binding is not None:
             record.tls_sni = conn.binding.sni
-            if conn.client is not None and isinstance(caller := conn.client.caller, Caller):
+            if (caller := conn.caller) is not None:
                 record.caller_cf_app, record.caller_cf_space, record.caller_cf_org = caller.app, caller.space, caller.org
 
     def describe_forwarded(self, fields: Fields) -> None:
