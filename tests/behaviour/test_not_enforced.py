@@ -53,6 +53,13 @@ def test_a_route_without_options_has_nothing_to_say(at: At, alice: Credential, d
     assert call.seen == Seen(None, None, None)
 
 
+def test_where_no_identity_is_read_none_stands_in_the_log(at: At, partner_ca: CA, alice: Credential) -> None:
+    """R314: `identity_extractor: none`: OUs of a partner's certificate name nobody; with `cf_ou` they do, also with mode none."""
+    record = at(PARTNER).call(partner_ca.issue_instance("app-a", "space-1", "org-1")).record
+    assert (record["caller_cf_app"], record["caller_cf_space"], record["caller_cf_org"]) == (None, None, None)
+    assert at(UNENFORCED).call(alice).record["caller_cf_app"] == "app-a"
+
+
 def test_mode_none_still_demands_a_certificate_with_no_identity_in_it(at: At, nameless: Credential) -> None:
     """R315: `mode: none`: any valid certificate, also one that names no app."""
     assert at(UNENFORCED).call(nameless).response.status == 200
