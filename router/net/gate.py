@@ -55,6 +55,9 @@ class Gate(Timed):
         if self._wakeup is not None:
             if self._error is None:
                 self._error = error
+            # The task runs inside this call: what it raises leads back to this frame, and must not find itself there. Such a
+            # circle would keep a whole connection, 60 KiB of OpenSSL included, until a collection.
+            del error
             self.open()
 
     def expire(self) -> None:
@@ -71,7 +74,10 @@ class Gate(Timed):
     def result(self) -> None:
         error, self._error = self._error, None
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback leads to this frame: as in `fail`
 
     def cancel(self, msg: Any | None = None) -> bool:
         if self._wakeup is None:

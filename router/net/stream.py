@@ -209,10 +209,10 @@ class Stream:
 
     def interrupt(self, error: BaseException) -> None:
         """Raise `error` in whoever waits on this stream. Only from a callback of the event loop."""
-        if self.read_gate.waited:
-            self.read_gate.fail(error)
-        elif self.write_gate.waited:
-            self.write_gate.fail(error)
+        gate = self.read_gate if self.read_gate.waited else self.write_gate
+        handed_on = [error]
+        del error  # as in `Gate.fail`: this frame must not hold what is raised inside it
+        gate.fail(handed_on.pop())
 
     def detach(self) -> socket.socket:
         """Give the open descriptor to its next owner; this stream is closed for good and never touches it again."""
