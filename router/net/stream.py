@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -141,6 +142,12 @@ class Stream:
         except OSError:
             return True
 
+    def hung_up(self) -> bool:
+        """Has the peer ended or reset its side, even behind bytes that are still to be read? Consumes nothing."""
+        look = select.poll()
+        look.register(self.fd, select.POLLRDHUP)
+        return bool(look.poll(0))
+
     def quiet(self) -> bool:
         """Is there nothing to read, and no end? Asks the socket itself, under TLS too; consumes nothing."""
         try:
@@ -160,7 +167,7 @@ class Stream:
 
     # ---- writing
 
-    def push(self, data: bytes) -> memoryview | None:
+    def push(self, data: bytes | memoryview) -> memoryview | None:
         """Hand `data` to the kernel without waiting; what it did not take is for `send`, None when that is nothing.
 
         Nearly every response fits: this saves the coroutine of a `send`.
