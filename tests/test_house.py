@@ -52,6 +52,15 @@ IMPURE = "_nats"
 
 FORBIDDEN_IN_PURE = ("asyncio", "socket", "ssl", "OpenSSL", "time", "random", "threading")
 
+DATA_PATH = ("router.wire", "router.net", "router.tls", "router.backend", "router.l7", "router.downstream", "router.connection")
+STREAMS = frozenset(
+    {
+        "StreamReader", "StreamWriter", "open_connection", "start_server", "Protocol", "BufferedProtocol", "Transport",
+        "create_connection", "create_server", "connect_accepted_socket", "start_tls",
+    }
+)  # fmt: skip
+"""asyncio's own ways of moving bytes; each costs more than the socket does."""
+
 MAX_MODULE_LINES = 600
 ALARM_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -218,6 +227,19 @@ def test_pure_modules_import_only_pure_modules_of_ours() -> None:
             if is_pure(module.name)
             for one in imports(module)
             if one.target in modules() and not one.typing_only and not is_pure(one.target)
+        ]
+    )
+
+
+def test_the_data_path_uses_sockets_directly() -> None:
+    """Decision 12: no transports and no stream readers where requests pass."""
+    complain(
+        [
+            f"{module.where}:{_line(node)} uses {node.attr}, but the data path moves bytes by net/stream.py and tls/session.py."
+            for module in modules().values()
+            if any(under(module.name, part) for part in DATA_PATH)
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Attribute) and node.attr in STREAMS
         ]
     )
 
