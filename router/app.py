@@ -101,6 +101,7 @@ class App:
         self._status: list[StatusServer] = []
         self._stopping = asyncio.Event()
         self._draining = False
+        self._reload_due = self._reloading = False
         self._exit_status = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._say_warnings(warnings)
@@ -189,7 +190,19 @@ class App:
             self._spawn(self._drain())
 
     def _start_reload(self) -> None:
-        self._spawn(self._reload())
+        self._reload_due = True
+        if not self._reloading:
+            self._reloading = True
+            self._spawn(self._reload_while_due())
+
+    async def _reload_while_due(self) -> None:
+        """One at a time, so that an older file never overtakes a newer one."""
+        try:
+            while self._reload_due:
+                self._reload_due = False
+                await self._reload()
+        finally:
+            self._reloading = False
 
     async def _reload(self) -> None:
         """The file again, through the same funnel as at the start; on any error the old configuration stays."""

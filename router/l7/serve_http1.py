@@ -33,18 +33,17 @@ async def serve_http1(downstream: Downstream, router: Router) -> None:
 async def read_head(downstream: Downstream, router: Router) -> RequestHead | Malformed | None:
     """The next head; None when the client has ended the connection between requests, or was silent too long."""
     stream, loop = downstream.stream, router.loop
-    snapshot = router.live.snapshot
-    limits = snapshot.limits
     data: bytes | bytearray = downstream.buffer
     searched = 0
     if not data:
         try:
-            data = await stream.recv(loop.time() + limits.frontend_idle_deadline)
+            data = await stream.recv(loop.time() + router.live.snapshot.limits.frontend_idle_deadline)
         except TimeoutError:
             return None
         if not data:
             return None
     downstream.busy = True
+    snapshot = router.live.snapshot  # of this moment: the wait may have outlived a reload
     until = NEVER
     while True:
         head = parse_request_head(data, snapshot.request_limits, searched)
@@ -52,7 +51,7 @@ async def read_head(downstream: Downstream, router: Router) -> RequestHead | Mal
             downstream.buffer = bytes(data[head.size :]) if isinstance(head, RequestHead) else b""
             return head
         if until == NEVER:
-            until = loop.time() + limits.read_header_deadline
+            until = loop.time() + snapshot.limits.read_header_deadline
             data = bytearray(data)
         searched = len(data)
         try:
