@@ -105,7 +105,7 @@ def test_a_body_until_close_is_everything(payload: list[bytes], cuts: list[int],
 
 @given(PAYLOADS.filter(bool), CUTS, st.data())
 def test_a_body_cut_short_is_never_taken_for_whole(payload: list[bytes], cuts: list[int], data: st.DataObject) -> None:
-    """Attack 50: a peer that ends early is a BodyTruncated for a stated length and for chunks, wherever it ends."""
+    """A peer that ends early is a BodyTruncated for a stated length and for chunks, wherever it ends."""
     chunked = data.draw(st.booleans())
     whole = b"".join(map(encode_chunk, payload)) + encode_last_chunk([]) if chunked else b"".join(payload)
     short = whole[: data.draw(st.integers(0, len(whole) - 1))]

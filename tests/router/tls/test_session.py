@@ -1,0 +1,286 @@
+"""router/tls/session.py: TLS on the descriptor itself, with a real client in a thread, on both event loops."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from OpenSSL import SSL
+
+from router.net.deadline import Wheel
+from router.net.stream import Stream
+from router.tls import session
+from router.tls.contexts import ClientPolicy, TlsSettings
+from router.tls.session import REASONS, HandshakeError, TlsStream
+from tests.router.net.pairs import soon, tcp_pair
+from tests.router.tls.handshakes import context_of, shake
+from tests.support.certs import authority
+from tests.support.client import Client, Tls, TlsRefusedError
+from tests.support.client_hellos import FIXTURES
+from tests.support.waiting import until
+
+
+@asynccontextmanager
+async def secured(tls: Tls | None = None, context: SSL.Context | None = None) -> AsyncIterator[tuple[TlsStream, Client]]:
+    """(our end after its handshake, a blocking client)."""
+    loop = asyncio.get_running_loop()
+    wheel = Wheel(loop)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connecting = loop.run_in_executor(None, Client, listener.getsockname()[1], tls or Tls())
+        sock, _ = await loop.run_in_executor(None, listener.accept)
+    sock.setblocking(False)
+    stream = TlsStream(sock, context or context_of(ClientPolicy()), loop, wheel)
+    await stream.handshake_server(soon())
+    client = await connecting
+    try:
+        yield stream, client
+    finally:
+        stream.close()
+        client.close()
+        wheel.close()
+
+
+def start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.get_running_loop().create_task(work)
+
+
+async def in_thread(call: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+
+
+@asynccontextmanager
+async def raw_peer() -> AsyncIterator[tuple[TlsStream, socket.socket]]:
+    """(our end before its handshake, a plain socket)."""
+    loop = asyncio.get_running_loop()
+    wheel = Wheel(loop)
+    ours, theirs = tcp_pair()
+    stream = TlsStream(ours, context_of(ClientPolicy()), loop, wheel)
+    try:
+        yield stream, theirs
+    finally:
+        stream.close()
+        theirs.close()
+        wheel.close()
+
+
+# The handshake
+
+
+async def test_a_peer_that_does_not_speak_tls_is_told_apart() -> None:
+    """HTTP on the TLS port."""
+    async with raw_peer() as (stream, peer):
+        peer.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        with pytest.raises(HandshakeError) as raised:
+            await stream.handshake_server(soon())
+        assert raised.value.reason == "not_tls"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_peer_that_leaves_in_the_handshake_is_told_apart(reset: bool) -> None:
+    """Ended or reset: `peer_left`."""
+    async with raw_peer() as (stream, peer):
+        peer.sendall(bytes.fromhex("160301"))
+        if reset:
+            Stream(peer, asyncio.get_running_loop(), stream.wheel).reset()
+        else:
+            peer.close()
+        with pytest.raises(HandshakeError) as raised:
+            await stream.handshake_server(soon())
+        assert raised.value.reason == "peer_left"
+
+
+async def test_a_silent_peer_costs_no_more_than_the_deadline() -> None:
+    """Attack 27: TimeoutError."""
+    async with raw_peer() as (stream, _):
+        with pytest.raises(TimeoutError):
+            await stream.handshake_server(asyncio.get_running_loop().time())
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (40, "handshake_failure"),
+        (42, "alert_bad_certificate"),
+        (43, "alert_bad_certificate"),
+        (44, "alert_bad_certificate"),
+        (45, "alert_bad_certificate"),
+        (46, "alert_bad_certificate"),
+        (48, "alert_unknown_ca"),
+        (70, "protocol_version"),
+        (80, "alert"),
+        (116, "certificate_required"),
+    ],
+)
+async def test_an_alert_of_the_peer_is_told_by_its_meaning(number: int, reason: str) -> None:
+    """After our half of a TLS 1.2 handshake: the reason names what the peer holds against us."""
+    async with raw_peer() as (stream, peer):
+        peer.sendall((FIXTURES / "python-ssl-tls12.bin").read_bytes() + bytes.fromhex("150303000202") + bytes([number]))
+        with pytest.raises(HandshakeError) as raised:
+            await stream.handshake_server(soon())
+        assert reason == raised.value.reason, raised.value.detail
+
+
+async def test_a_client_that_distrusts_us_is_told_apart() -> None:
+    """Its alert arrives and is named."""
+    outcome = await shake(context_of(ClientPolicy()), Tls(trust=authority("strangers"), maximum=SSL.TLS1_2_VERSION))
+    assert outcome.reason == "alert_unknown_ca"
+
+
+@pytest.mark.parametrize("text", ["", "something OpenSSL never said before", "peer did not return a certificate" * 50])
+async def test_any_words_of_openssl_give_a_bounded_reason(text: str) -> None:
+    """REASONS is the set of metric labels, and the detail is cut."""
+    async with raw_peer() as (stream, _):
+        reason, detail = stream._explain(SSL.Error([("", "", text)]))
+        assert reason in REASONS
+        assert len(HandshakeError(reason, detail).detail) <= 200
+        stream.note.error = 9999
+        assert stream._explain(SSL.Error([("", "", text)]))[0] == "bad_certificate"
+
+
+def test_every_verify_reason_is_a_label() -> None:
+    """Nothing a client provokes adds a label."""
+    assert set(session._VERIFY_REASONS.values()) <= REASONS
+
+
+# Afterwards
+
+
+async def test_bytes_go_both_ways_in_any_amount() -> None:
+    """The verbs of a stream: more than a record, more than the kernel takes at once."""
+    data = bytes(range(256)) * 16384
+    async with secured() as (stream, client):
+        sending = start(in_thread(client.send, data))
+        got = bytearray()
+        while len(got) < len(data):
+            piece = await stream.recv(soon())
+            assert 0 < len(piece) <= TlsStream.chunk
+            got += piece
+        await sending
+        assert bytes(got) == data
+        reading = start(in_thread(client._exactly, len(data)))
+        rest = stream.push(data)
+        assert rest is not None
+        await stream.send(rest, soon())
+        assert await reading == data
+
+
+async def test_bytes_that_openssl_holds_already_are_read_without_a_wake_up() -> None:
+    """Several records in one segment: the descriptor is not readable any more, the stream is."""
+    async with secured() as (stream, client):
+        for word in (b"one", b"two", b"three"):
+            await in_thread(client.send, word)
+        await asyncio.sleep(0.02)
+        assert [await stream.recv(soon()) for _ in range(3)] == [b"one", b"two", b"three"]
+        await in_thread(client.send, bytes(40_000))
+        got = 0
+        while got < 40_000:
+            got += len(await stream.recv(soon()))
+
+
+@pytest.mark.parametrize("polite", [True, False], ids=["close_notify", "truncated"])
+async def test_the_end_of_the_peer_reads_as_the_end(polite: bool) -> None:
+    """With or without close_notify: HTTP framing says what is complete."""
+    async with secured() as (stream, client):
+        if polite:
+            await in_thread(client.half_close)
+        else:
+            client.socket.shutdown(socket.SHUT_WR)
+        assert await stream.recv(soon()) == b""
+
+
+async def test_a_reset_is_an_error() -> None:
+    """An OSError, when reading and when writing."""
+    async with secured() as (stream, client):
+        await in_thread(client.reset)
+        with pytest.raises(OSError):
+            await stream.recv(soon())
+        with pytest.raises(OSError):
+            await stream.send(bytes(1 << 20), soon())
+
+
+async def test_bytes_that_are_no_tls_end_the_connection() -> None:
+    """Attack: a record that does not decrypt is an OSError, and the peer gets an alert."""
+    async with secured() as (stream, client):
+        client.socket.sendall(bytes.fromhex("1703030020") + bytes(32))
+        with pytest.raises(ConnectionAbortedError):
+            await stream.recv(soon())
+        stream.close()
+        with contextlib.suppress(Exception):
+            await in_thread(client.recv)
+        assert client.alert == 20
+
+
+async def test_a_peer_that_left_is_seen_without_reading() -> None:
+    """`peer_left` looks through TLS: tickets and pending bytes are no leaving."""
+    async with secured() as (stream, client):
+        assert not stream.peer_left()
+        await in_thread(client.send, b"x")
+        await asyncio.sleep(0.01)
+        assert not stream.peer_left()
+        assert await stream.recv(soon()) == b"x"
+        await in_thread(client.half_close)
+        await until(stream.peer_left, "the end")
+
+
+async def test_closing_says_goodbye_and_resetting_does_not() -> None:
+    """close_notify tells the client that the response was whole; after a reset it must not think so."""
+    async with secured() as (stream, client):
+        stream.close()
+        stream.close()
+        assert await in_thread(client.recv) == b""
+    async with secured() as (stream, client):
+        stream.reset()
+        stream.reset()
+        with pytest.raises(ConnectionResetError):
+            await in_thread(client.recv)
+
+
+async def test_lingering_says_goodbye_and_waits_for_the_peer() -> None:
+    """Unread input does not overtake the last words."""
+    async with secured() as (stream, client):
+        await in_thread(client.send, bytes(100_000))
+        await stream.send(b"answer", soon())
+        ending = start(stream.linger())
+        assert await in_thread(client.recv) == b"answer"
+        assert await in_thread(client.recv) == b""
+        client.close()
+        await ending
+
+
+async def test_renegotiation_is_refused() -> None:
+    """Attack 17: a second handshake in TLS 1.2 is not carried out; the client is told so, or the connection ends."""
+    async with secured(Tls(maximum=SSL.TLS1_2_VERSION)) as (stream, client):
+        assert client.tls is not None
+        assert client.tls.renegotiate()
+        again = start(in_thread(client.handshake))
+        with pytest.raises((TimeoutError, OSError)):
+            await stream.recv(asyncio.get_running_loop().time() + 0.2)
+        stream.reset()
+        with pytest.raises((TlsRefusedError, ConnectionError)):
+            await again
+        assert stream.tls.total_renegotiations() == 0
+
+
+async def test_our_side_can_be_the_client() -> None:
+    """`handshake_client` sends the server name; what the server shows is for the caller to check."""
+    loop = asyncio.get_running_loop()
+    wheel = Wheel(loop)
+    ours, theirs = tcp_pair()
+    theirs.setblocking(False)
+    server = TlsStream(theirs, context_of(ClientPolicy(), TlsSettings("TLSv1.3")), loop, wheel)
+    client = TlsStream(ours, SSL.Context(SSL.TLS_CLIENT_METHOD), loop, wheel)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.handshake_server(soon()))
+        group.create_task(client.handshake_client("app.example", soon()))
+    assert server.tls.get_servername() == b"app.example"
+    assert client.tls.get_peer_certificate() is not None
+    assert server.verified_chain() == []
+    await client.send(b"hello", soon())
+    assert await server.recv(soon()) == b"hello"
+    client.close()
+    assert await server.recv(soon()) == b""
+    server.close()
+    wheel.close()
