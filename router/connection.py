@@ -168,9 +168,11 @@ class Connections:
 
     async def _handshake(self, downstream: Downstream, chosen: Chosen, hello: ClientHello) -> TlsStream:
         plain = downstream.stream
+        if plain not in self._handshaking:
+            raise ConnectionAbortedError("shed")  # while its hello was being read: the interrupt is still on its way
         stream = TlsStream(plain.detach(), chosen.context, self._loop, self._wheel)
         downstream.stream = stream
-        self._handshaking.pop(plain, None)
+        del self._handshaking[plain]
         self._handshaking[stream] = None
         try:
             await stream.handshake_server(self._loop.time() + self._live.snapshot.limits.tls_handshake_deadline)
