@@ -1,0 +1,205 @@
+"""router/backend/dial.py: a new backend connection, real TCP and TLS, and the fault for each way it fails."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from registry.endpoint import Endpoint
+from router.backend.dial import BackendTls, Dialer
+from router.faults import Fault
+from router.net.deadline import Wheel
+from router.tls.session import TlsStream
+from tests.router.backend.parts import endpoint
+from tests.router.net.pairs import soon
+from tests.support.backend import EchoBackend
+from tests.support.certs import Credential, authority
+
+BACKENDS = authority("backends")
+NOW = dt.datetime.now(dt.UTC)
+DAY = dt.timedelta(days=1)
+Make = Callable[..., EchoBackend]
+
+
+def dialer(*, verify: bool = True, own: Credential | None = None, dial: float = 5.0, shake: float = 5.0) -> Dialer:
+    loop = asyncio.get_running_loop()
+    chain = (own.certificate, *own.intermediates) if own is not None else ()
+    key = own.key if own is not None else None
+    tls = BackendTls((BACKENDS.certificate,), system_roots=False, verify=verify, chain=chain, key=key)
+    return Dialer(tls, loop, Wheel(loop), dial, shake)
+
+
+async def fault_of(one: Dialer, to: Endpoint) -> str:
+    with pytest.raises(Fault) as raised:
+        await one.dial(to)
+    return raised.value.kind
+
+
+async def test_a_plain_endpoint_is_connected(backend: EchoBackend) -> None:
+    """A stream that speaks with it; nothing was sent, and the time it took is known."""
+    upstream = await dialer().dial(endpoint(backend.port))
+    assert upstream.dial_time >= 0
+    assert upstream.tls_time == 0.0
+    assert not upstream.reused
+    await upstream.stream.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", soon())
+    assert (await upstream.stream.recv(soon())).startswith(b"HTTP/1.1 200 OK")
+    upstream.close()
+
+
+async def test_a_name_is_looked_up(backend: EchoBackend) -> None:
+    """Registrations carry addresses; a name costs a look-up in a thread."""
+    upstream = await dialer().dial(endpoint(backend.port, "localhost"))
+    upstream.close()
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+async def test_an_ipv6_address_is_reached(host: str) -> None:
+    """With brackets or without."""
+    with _server(lambda sock: None, "::1") as port:
+        upstream = await dialer().dial(endpoint(port, host))
+        upstream.close()
+
+
+@pytest.mark.parametrize("names", [("app.internal",), ("*.internal",), ("other.internal", "app.internal")])
+@pytest.mark.parametrize("san", ["app.internal", "App.Internal"])
+async def test_a_tls_endpoint_shows_the_name_of_its_registration(make_backend: Make, names: tuple[str, ...], san: str) -> None:
+    """Decision 11: the chain and server_cert_domain_san are verified; the name is sent as SNI."""
+    backend = make_backend(credential=BACKENDS.issue_server(*names))
+    upstream = await dialer().dial(endpoint(backend.port, tls=True, san=san))
+    assert isinstance(upstream.stream, TlsStream)
+    assert upstream.tls_time >= 0
+    assert upstream.stream.tls.get_servername() == san.encode()
+    upstream.close()
+
+
+async def test_without_a_registered_name_the_address_is_verified(make_backend: Make) -> None:
+    """As an IP SAN; an address among the DNS names does not count."""
+    backend = make_backend(credential=BACKENDS.issue_server("127.0.0.1"))
+    upstream = await dialer().dial(endpoint(backend.port, tls=True))
+    upstream.close()
+    named = make_backend(credential=BACKENDS.issue_server("localhost"))
+    assert await fault_of(dialer(), endpoint(named.port, tls=True)) == "tls_name_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("credential", "kind"),
+    [
+        (BACKENDS.issue_server("other.internal"), "tls_name_mismatch"),
+        (BACKENDS.issue_server("*.app.internal"), "tls_name_mismatch"),
+        (BACKENDS.issue_server("internal"), "tls_name_mismatch"),
+        (authority("strangers").issue_server("app.internal"), "tls_untrusted"),
+        (BACKENDS.issue_server("app.internal", not_before=NOW - 2 * DAY, not_after=NOW - DAY), "tls_expired"),
+        (BACKENDS.issue_server("app.internal", not_before=NOW + DAY, not_after=NOW + 2 * DAY), "tls_expired"),
+        (BACKENDS.issue_instance("app", san=[]), "tls_name_mismatch"),
+    ],
+    ids=["another name", "a label too many", "parent name", "authority", "expired", "not yet valid", "no name"],
+)
+async def test_an_endpoint_that_is_not_who_it_should_be_is_a_fault_of_its_kind(
+    make_backend: Make, credential: Credential, kind: str
+) -> None:
+    """Attack 6: and not one byte of a request was sent."""
+    backend = make_backend(credential=credential)
+    assert kind == await fault_of(dialer(), endpoint(backend.port, tls=True, san="app.internal"))
+    assert backend.received == []
+    unverified = await dialer(verify=False).dial(endpoint(backend.port, tls=True, san="app.internal"))
+    unverified.close()
+
+
+async def test_the_router_shows_its_own_certificate_where_it_has_one(make_backend: Make) -> None:
+    """Backends that ask for the router's identity get it; without it they refuse."""
+    backend = make_backend(credential=BACKENDS.issue_server("app.internal"), client_ca=authority("routers"))
+    own = authority("routers").issue_server("router.internal")
+    client = authority("routers").issue(own.certificate.subject)
+    upstream = await dialer(own=client).dial(endpoint(backend.port, tls=True, san="app.internal"))
+    await upstream.stream.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", soon())
+    assert (await upstream.stream.recv(soon())).startswith(b"HTTP/1.1 200 OK")
+    assert backend.last.peer_der == client.der
+    upstream.close()
+
+
+async def test_a_backend_that_demands_a_certificate_in_vain_is_a_fault(make_backend: Make) -> None:
+    """TLS 1.2 tells in the handshake."""
+    backend = make_backend(
+        credential=BACKENDS.issue_server("app.internal"), client_ca=authority("routers"), tls_maximum=ssl.TLSVersion.TLSv1_2
+    )
+    kind = await fault_of(dialer(), endpoint(backend.port, tls=True, san="app.internal"))
+    assert kind in ("tls_handshake_failed", "tls_client_certificate_rejected")
+    wrong = authority("strangers").issue_instance("router")
+    kind = await fault_of(dialer(own=wrong), endpoint(backend.port, tls=True, san="app.internal"))
+    assert kind == "tls_client_certificate_rejected"
+
+
+async def test_a_backend_without_tls_is_told_apart() -> None:
+    """An endpoint registered with tls_port that speaks HTTP."""
+    with _server(lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
+        assert await fault_of(dialer(), endpoint(port, tls=True, san="a")) == "tls_not_spoken"
+
+
+async def test_nobody_listening_is_a_failed_dial() -> None:
+    """The reason stands in the detail, for the log."""
+    with _server(lambda sock: None) as port:
+        pass
+    with pytest.raises(Fault) as raised:
+        await dialer().dial(endpoint(port))
+    assert (raised.value.kind, raised.value.detail) == ("dial_failed", "ECONNREFUSED")
+
+
+@pytest.mark.parametrize("host", ["no-such-name.invalid", "a" * 64 + ".example"])
+async def test_a_name_that_does_not_resolve_is_a_failed_dial(host: str) -> None:
+    """Whatever a registration says, it is a fault and no exception of another kind."""
+    assert await fault_of(dialer(dial=2.0), Endpoint(host, 1)) in ("dial_failed", "dial_timeout")
+
+
+async def test_a_dial_that_hangs_is_given_up() -> None:
+    """A backlog that is full never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        held = [socket.socket() for _ in range(4)]
+        for one in held:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        await asyncio.sleep(0.02)
+        assert await fault_of(dialer(dial=0.05), endpoint(listener.getsockname()[1])) == "dial_timeout"
+        for one in held:
+            one.close()
+
+
+async def test_a_handshake_that_hangs_is_given_up() -> None:
+    """A backend that accepts and is silent."""
+    with _server(lambda sock: None) as port:
+        assert await fault_of(dialer(shake=0.05), endpoint(port, tls=True, san="a")) == "tls_handshake_timeout"
+
+
+async def test_a_backend_that_hangs_up_in_the_handshake_is_a_fault() -> None:
+    """Ended before its certificate."""
+    with _server(lambda sock: sock.close()) as port:
+        assert await fault_of(dialer(), endpoint(port, tls=True, san="a")) == "tls_handshake_failed"
+
+
+@contextlib.contextmanager
+def _server(act: Callable[[socket.socket], object], host: str = "127.0.0.1") -> Iterator[int]:
+    """A listener that does one thing with each connection and keeps it open."""
+    held = []
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    sock, _ = listener.accept()
+                    held.append(sock)
+                    act(sock)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    for sock in held:
+        sock.close()
