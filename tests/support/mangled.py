@@ -15,10 +15,41 @@ from typing import Self, TypeVar
 from OpenSSL import SSL
 
 from tests.support.client import READ_ALERT, TIMEOUT, Tls, client_context
+from tests.support.client_hellos import vector
+
+CERTIFICATE, CERTIFICATE_VERIFY = 11, 15
+"""Types of handshake messages."""
 
 T = TypeVar("T")
 
 Mangle = Callable[[int, bytes], Iterable[bytes]]
+
+
+def open_flight(flight: bytes) -> tuple[dict[int, bytes], bytes]:
+    """A client's second TLS 1.2 flight: the bodies of its messages in the clear by type, in order, and the rest (encrypted)."""
+    clear, at = b"", 0
+    while flight[at] == 22:
+        end = at + 5 + int.from_bytes(flight[at + 3 : at + 5])
+        clear, at = clear + flight[at + 5 : end], end
+    bodies: dict[int, bytes] = {}
+    while clear:
+        end = 4 + int.from_bytes(clear[1:4])
+        bodies[clear[0]], clear = clear[4:end], clear[end:]
+    return bodies, flight[at:]
+
+
+def seal_flight(bodies: Iterable[tuple[int, bytes]], rest: bytes) -> bytes:
+    """The reverse of `open_flight`, for any messages in any order."""
+    clear = b"".join(bytes([kind]) + vector(3, body) for kind, body in bodies)
+    records = (clear[at : at + (1 << 14)] for at in range(0, len(clear), 1 << 14))
+    return b"".join(b"\x16\x03\x03" + vector(2, record) for record in records) + rest
+
+
+def with_certificate(der: bytes, flight: bytes) -> bytes:
+    """The second flight with this certificate for its own: one that OpenSSL would not send."""
+    bodies, rest = open_flight(flight)
+    bodies[CERTIFICATE] = vector(3, vector(3, der))
+    return seal_flight(bodies.items(), rest)
 
 
 class MangledClient:
