@@ -210,7 +210,8 @@ def test_the_json_form_tells_the_caller_and_the_decision(
 def test_extra_fields_and_headers(logged: Logged, east_ca: CA) -> None:
     """Contract h: extra_access_log_fields stand before the router's error, extra_headers_to_log after it."""
     fields = ["caller_cf_app", "caller_cf_space", "caller_cf_org", "tls_sni", "mtls_auth", "mtls_rule", "mtls_denied_reason",
-              "request_id", "trace_id", "generation", "backend_time", "failed_attempts", "route_policy"]  # fmt: skip
+              "request_id", "trace_id", "generation", "backend_time", "failed_attempts", "local_address",
+              "route_policy"]  # fmt: skip
     router, register = logged(logging={"level": "debug", "extra_access_log_fields": fields}, extra_headers_to_log=["X-My-Header"])
     host = register(EAST, options={"mtls_allow_any": True})
     caller = east_ca.issue_instance(APP, SPACE, ORG)
@@ -220,7 +221,7 @@ def test_extra_fields_and_headers(logged: Logged, east_ca: CA) -> None:
     expected = (
         rf'caller_cf_app:"{APP}" caller_cf_space:"{SPACE}" caller_cf_org:"{ORG}" tls_sni:"{host}" mtls_auth:"allowed" '
         r'mtls_rule:"route:mtls_allow_any" mtls_denied_reason:"-" request_id:"abc" trace_id:"[0-9a-f]{32}" generation:1 '
-        r'backend_time:\d\.\d{6} failed_attempts:0 route_policy:"route:mtls_allow_any" '
+        r'backend_time:\d\.\d{6} failed_attempts:0 local_address:"127\.0\.0\.1:\d+" route_policy:"route:mtls_allow_any" '
     )
     assert re.fullmatch(expected, found["extra"]), found["extra"]
     assert found["headers"] == ' x_my_header:"the \\"value\\""'
