@@ -6,6 +6,7 @@ kept only as long as the configuration it was decided under. Refuses to know: ho
 
 from __future__ import annotations
 
+import warnings
 from typing import Final
 
 from cryptography import x509
@@ -32,11 +33,12 @@ class Client:
     __slots__ = ("_xfcc", "caller", "der", "not_after", "serial_issuer")
 
     def __init__(self, der: bytes) -> None:
-        leaf = x509.load_der_x509_certificate(der)
         self.der = der
         self.caller: Caller | IdentityError = read_caller(der)
-        self.not_after = leaf.not_valid_after_utc.timestamp()
-        self.serial_issuer = (leaf.serial_number, leaf.issuer.public_bytes())
+        with warnings.catch_warnings(action="ignore"):  # the library warns of odd fields; no peer may write to our stderr
+            leaf = x509.load_der_x509_certificate(der)
+            self.not_after = leaf.not_valid_after_utc.timestamp()
+            self.serial_issuer = (leaf.serial_number, leaf.issuer.public_bytes())
         self._xfcc: dict[str, bytes] = {}
 
     def is_on(self, revoked: frozenset[tuple[bytes, int]]) -> bool:
