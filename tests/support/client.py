@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from cryptography import x509
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from tests.support.certs import CA, Credential
 
@@ -100,13 +100,13 @@ class Client:
         self._buffer = b""
         self.socket = socket.create_connection((host, port), TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.tls = self._tls(tls) if tls is not None else None
-        if self.tls is not None and handshake:
-            try:
+        try:
+            self.tls = self._tls(tls) if tls is not None else None
+            if self.tls is not None and handshake:
                 self.handshake()
-            except BaseException:
-                self.socket.close()
-                raise
+        except BaseException:
+            self.socket.close()
+            raise
 
     def handshake(self) -> None:
         """Finish the TLS handshake; TlsRefusedError where the server ends it (TLS 1.3: perhaps in a read)."""
@@ -402,7 +402,11 @@ def client_context(tls: Tls, saw: Any) -> SSL.Context:
         context.load_verify_locations(str(tls.trust.file))
         context.set_verify(SSL.VERIFY_PEER, lambda _c, _x, _e, _d, ok: bool(ok))
     if tls.credential is not None:
-        context.use_certificate(tls.credential.certificate)
+        held: object = tls.credential.certificate
+        if isinstance(held, crypto.X509):  # one that OpenSSL can send, and cryptography cannot read
+            SSL._lib.SSL_CTX_use_certificate(context._context, held._x509)  # type: ignore[attr-defined]
+        else:
+            context.use_certificate(tls.credential.certificate)
         context.use_privatekey(tls.credential.key)
         for intermediate in tls.credential.intermediates:
             context.add_extra_chain_cert(intermediate)
