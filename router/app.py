@@ -73,7 +73,7 @@ class App:
         self._stdout = stdout
         self._output = Output(stdout, LEVELS[config.logging.level], config.logging.format.timestamp)
         self._log = Logger(self._output)
-        self._metrics = Metrics(per_app=config.per_app_prometheus_http_metrics_reporting)
+        self._metrics = Metrics(config.prometheus.meters.bounds(), per_app=config.per_app_prometheus_http_metrics_reporting)
         self._health = Health()
         snapshot = compile_config(config, 1, loop, self._wheel)
         self._live = Live(snapshot, RouteTable())
@@ -386,6 +386,7 @@ class App:
         metrics, subscriber = self._metrics, self._subscriber
         metrics.total_routes.source = lambda: len(self._live.table)
         metrics.ms_since_last_registry_update.source = lambda: (self._loop.time() - subscriber.heard_at) * 1000
+        metrics.nats_connected.source = lambda: int(subscriber.connected)
         metrics.buffered_messages.source = lambda: subscriber.buffered
         metrics.total_dropped_messages.source = lambda: subscriber.dropped
         metrics.connections_open.source = lambda: len(self._connections)

@@ -13,7 +13,7 @@ from router.observe.status import load_certificate
 
 
 def nats_settings(config: Config) -> NatsSettings:
-    """Servers in the order of the file; TLS verifies the server's name and chain."""
+    """Every server of the file, tried in turn; TLS verifies the server's name and chain."""
     nats = config.nats
     seed, credentials = nats.nkey_seed.get_secret_value(), nats.credentials.get_secret_value()
     return NatsSettings(

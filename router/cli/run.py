@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the system allows: the soft limit is often 1,024, for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(arguments: argparse.Namespace) -> int:
     """The exit status: 0 after a drain or a stop, 1 for a configuration that does not load or a drain that took too long."""
     from router.config.load import load
@@ -41,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from router.config.compile import CompileError
 
     config, warnings = loaded.config, loaded.warnings
+    _raise_descriptor_limit()
 
     async def main() -> int:
         app = App(arguments.config, config, warnings, asyncio.get_running_loop())

@@ -63,7 +63,6 @@ NO_EFFECT: dict[str, str] = {
     "healthcheck_poll_interval": "no effect: it belongs to gorouter-healthchecker",
     "healthcheck_timeout": "no effect: it belongs to gorouter-healthchecker",
     "html_error_template_file": _LATER + ": errors of the router are plain text",
-    "prometheus.meters": "no effect: the histograms have GoRouter's default buckets",
     "per_request_metrics_reporting": _ALWAYS,
     "enable_envelope_v1_metrics": _DROPSONDE,
     "send_http_start_stop_server_event": _DROPSONDE,

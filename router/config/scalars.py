@@ -239,3 +239,15 @@ ServerName: TypeAlias = Annotated[str, PlainValidator(_server_name)]
 ListenAddress: TypeAlias = Annotated[Address, PlainValidator(_address)]
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(resolve_reference)]
 Share: TypeAlias = Annotated[float, PlainValidator(_unit_interval)]
+
+
+def _buckets(value: object) -> tuple[float, ...]:
+    items = value if isinstance(value, list | tuple) else ()
+    numbers = tuple(float(item) for item in items if isinstance(item, int | float) and not isinstance(item, bool))
+    if not 0 < len(numbers) == len(items) <= MAX_BUCKETS or not all(0 < number < float("inf") for number in numbers):
+        raise mistake(f"1 to {MAX_BUCKETS} positive numbers", "the upper bounds of a histogram's buckets")
+    return tuple(sorted(set(numbers)))
+
+
+MAX_BUCKETS = 50
+Buckets: TypeAlias = Annotated[tuple[float, ...], PlainValidator(_buckets)]

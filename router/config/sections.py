@@ -23,6 +23,7 @@ from router.config.pem import (
 )
 from router.config.scalars import (
     Bool,
+    Buckets,
     Count,
     FieldName,
     FieldValue,
@@ -188,12 +189,28 @@ class Tracing(BaseModel):
     w3c_tenant_id: Text = entry("", "prefix of our tracestate entry", pattern=r"^[a-z0-9_*/-]{0,200}$")
 
 
+class Meters(BaseModel):
+    """Upper bounds of the histograms' buckets, by GoRouter's names."""
+
+    model_config = STRICT
+    route_lookup_time_histogram_buckets: Buckets | None = entry(None, "nanoseconds; absent: GoRouter's buckets")
+    route_registration_latency_histogram_buckets: Buckets | None = entry(None, "milliseconds; absent: GoRouter's buckets")
+    routing_response_latency_histogram_buckets: Buckets | None = entry(None, "milliseconds; absent: GoRouter's buckets")
+    http_latency_histogram_buckets: Buckets | None = entry(None, "seconds; absent: GoRouter's buckets")
+    gorouter_time_histogram_buckets: Buckets | None = entry(None, "seconds; absent: GoRouter's buckets")
+
+    def bounds(self) -> dict[str, tuple[float, ...]]:
+        """What the operator set."""
+        return {name: value for name, value in self if value is not None}
+
+
 class Prometheus(BaseModel):
     """`certificate`, `private_key` and `client_ca` hold the contents of the files that the keys name."""
 
     model_config = STRICT
     enabled: Bool | None = entry(None, "absent: on where `port` is given")
     port: Port = entry(0, "metrics on this port; 0 is off. On loopback, with a certificate on every address")
+    meters: Meters = entry(Meters, "buckets of the histograms")
     certificate: Certificates = entry("", ("path (or PEM) of the certificate"), validation_alias="cert_path", repr=False)
     private_key: PrivateKey = entry(NO_SECRET, "path (or PEM) of its key", validation_alias="key_path")
     client_ca: Certificates = entry(

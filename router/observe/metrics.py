@@ -90,6 +90,7 @@ class Metrics:
             "Milliseconds from an app's change to its registration here (`endpoint_updated_at_ns`).",
             _bounds(meters, "route_registration_latency_histogram_buckets"),
         )
+        self.nats_connected = self._sampled("gauge", "nats_connected", "1 while a NATS server is connected, else 0.")
         self.buffered_messages = self._sampled(
             "gauge", "buffered_messages", "NATS messages waiting to be read."
         )
