@@ -31,6 +31,8 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.config.compile",),
     ("router.nats",),
     ("router.downstream",),
+    ("router.l7.state",),
+    ("router.l7.attempt",),
     ("router.l7.exchange",),
     ("router.l7.serve_http1",),
     ("router.connection",),
