@@ -53,10 +53,8 @@ def test_a_chunked_request_body_arrives(place: Site, sizes: tuple[int, ...]) -> 
 @pytest.mark.parametrize("te", [[], [("TE", "trailers")]], ids=["without_te", "with_te"])
 def test_trailers_pass_both_ways(place: Site, te: list[tuple[str, str]]) -> None:
     """Trailers of request and response pass, whether or not the client sent TE."""
-    trailing = (
-        b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 42\r\nX-Two: b\r\n\r\n"
-    )
-    place.backend.script(trailing)
+    head = b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
+    place.backend.script(head + b"2\r\nok\r\n0\r\nX-Sum: 42\r\nX-Two: b\r\n\r\n")
     with place.client() as client:
         body = b"2\r\nhi\r\n0\r\nX-In: 7\r\nX-In: 8\r\n\r\n"
         response = client.request(place.host, method="POST", headers=[CHUNKED, ("Trailer", "X-In"), *te], body=body)

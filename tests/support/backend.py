@@ -125,6 +125,11 @@ class EchoBackend:
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
+    def use_ciphers(self, names: str) -> None:
+        """OpenSSL's names of the only TLS 1.2 ciphers, from the next connection on."""
+        assert self._context is not None
+        self._context.set_ciphers(names)
+
     def script(self, *steps: Step) -> None:
         """Each step serves one of the next requests, in order of arrival; afterwards echo again."""
         for step in steps:
