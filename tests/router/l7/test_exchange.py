@@ -1,0 +1,187 @@
+"""router/l7/exchange.py: the story of a request, in this process, on both event loops."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.router.desk import EAST, desk, in_thread, settings
+from tests.support.backend import EchoBackend
+from tests.support.certs import authority
+from tests.support.client import Client, Tls
+from tests.support.router import mtls_domain
+
+HOST = "app.open.example"
+CALLED = f"app.{EAST}"
+EAST_CA = authority("east instance identity")
+Make = Callable[..., EchoBackend]
+
+
+def as_app(app: str = "app-1", host: str = CALLED) -> Tls:
+    return Tls(sni=host, credential=EAST_CA.issue_instance(app, "space-1", "org-1"))
+
+
+async def test_the_first_door_is_asked_before_any_route_is_looked_up(backend: EchoBackend) -> None:
+    """House decision 3: 421 for a registered and an unregistered host alike, so that nobody learns which routes exist."""
+    async with desk() as one:
+        one.register(CALLED, backend, options={"mtls_allow_any": True})
+        known, unknown = await one.get(CALLED), await one.get(f"nobody.{EAST}")
+        assert (known.status, unknown.status) == (421, 421)
+        assert known.get("x-cf-routererror") == unknown.get("x-cf-routererror") == "mtls_domain_mismatch"
+        assert backend.received == []
+
+
+async def test_a_decision_is_remembered_only_as_long_as_policy_and_configuration_stand(backend: EchoBackend) -> None:
+    """Decision 6: on one connection, each request is judged by the snapshots of its moment."""
+    async with desk() as one:
+        one.register(CALLED, backend, options={"mtls_allowed_apps": "app-1"})
+        with await in_thread(Client, one.port(tls=True), as_app()) as client:
+            assert (await in_thread(client.request, CALLED)).status == 200
+            assert (await in_thread(client.request, CALLED)).status == 200
+            assert len(one.seen[0].decisions) == 1
+            one.register(CALLED, backend, options={"mtls_allowed_apps": "app-2"})
+            assert (await in_thread(client.request, CALLED)).status == 403
+            one.register(CALLED, backend, options={"mtls_allowed_apps": "app-1"})
+            assert (await in_thread(client.request, CALLED)).status == 200
+            one.adopt(settings(mtls_domains=[mtls_domain(f"*.{EAST}", EAST_CA, orgs=["another"])]))
+            assert (await in_thread(client.request, CALLED)).status == 403
+        assert len(backend.received) == 3
+
+
+async def test_a_retry_is_admitted_anew(make_backend: Make) -> None:
+    """Every attempt asks again, under the policy of its moment: revoked in between, the second endpoint sees nothing."""
+    first, second = make_backend("first"), make_backend("second")
+    async with desk() as one:
+        one.register(CALLED, first, options={"mtls_allowed_apps": "app-1"})
+        first.stop()
+        one.register(CALLED, second, options={"mtls_allowed_apps": "app-1"})
+        one.router.prune = lambda key, endpoint: None
+        revoke = one.log.sparse
+
+        def revoke_on_failure(event: str, level: int = 2, /, **data: Any) -> None:
+            revoke(event, level, **data)
+            if event == "backend-endpoint-failed":
+                one.register(CALLED, second, options={"mtls_allowed_apps": "another"})
+
+        one.log.sparse = revoke_on_failure  # type: ignore[method-assign]
+        statuses = [(await one.get(CALLED, tls=as_app())).status for _ in range(2)]
+        assert 403 in statuses
+        assert "backend-endpoint-failed" in one.log.names
+        assert len(second.received) == statuses.count(200)
+
+
+async def test_the_next_endpoint_is_tried_and_a_failed_one_marked(make_backend: Make) -> None:
+    """Attack 57: a dial that fails sent nothing; both attempts are in the record."""
+    gone, good = make_backend("gone"), make_backend("good")
+    async with desk() as one:
+        for backend in (gone, good):
+            one.register(HOST, backend)
+        gone.stop()
+        for _ in range(4):
+            assert (await one.get(HOST, method="POST", body=b"once")).status == 200
+        assert [request.body for request in good.received] == [b"once"] * 4
+        assert sum(record.failed_attempts for record in one.records.records) == 1
+        route = one.live.table.lookup(HOST, "/")
+        assert route is not None
+        marked = [endpoint.port for endpoint in route.pool.endpoints if endpoint.pulse.failed_until > one.loop.time()]
+        assert marked == [gone.port]
+
+
+async def test_attempts_are_bounded(make_backend: Make) -> None:
+    """`backends.max_attempts`: then 502, with the reason of the last."""
+    backends = [make_backend(str(number)) for number in range(4)]
+    async with desk(backends={"max_attempts": 2}) as one:
+        for backend in backends:
+            one.register(HOST, backend)
+            backend.stop()
+        response = await one.get(HOST)
+        assert (response.status, response.get("x-cf-routererror")) == (502, "endpoint_failure (dial failed)")
+        assert one.records.records[-1].failed_attempts == 2
+
+
+async def test_a_backend_that_closed_idle_connections_costs_no_attempt(backend: EchoBackend) -> None:
+    """The request is sent again on a new connection, and nobody notices."""
+    async with desk(backends={"max_attempts": 1}) as one:
+        one.register(HOST, backend)
+        with one.client() as client:
+            assert (await in_thread(client.request, HOST)).status == 200
+            backend.script(lambda exchange: exchange.close())
+            assert (await in_thread(client.request, HOST)).status == 200
+        assert one.records.records[-1].failed_attempts <= 1
+
+
+async def test_a_post_on_a_connection_that_dies_is_not_sent_again(backend: EchoBackend) -> None:
+    """Attack 57: the backend may have done it."""
+    async with desk() as one:
+        one.register(HOST, backend)
+        with one.client() as client:
+            assert (await in_thread(client.request, HOST)).status == 200
+            backend.script(lambda exchange: exchange.close())
+            response = await in_thread(lambda: client.request(HOST, method="POST", body=b"x"))
+        assert response.status == 502
+        assert len(backend.received) == 2
+
+
+APP = "11111111-1111-1111-1111-111111111111"
+
+
+@pytest.mark.parametrize(
+    ("registration", "request_fields", "status", "error"),
+    [
+        ({"index": 0}, [("X-Cf-App-Instance", "nonsense")], 400, "invalid_cf_app_instance_header"),
+        ({"app": APP}, [("X-Cf-App-Instance", f"{APP}:7")], 400, "unknown_route"),
+        ({}, [("X-Cf-Process-Instance", "nonsense")], 400, "invalid_cf_process_instance_header"),
+        ({"route_service_url": "https://service.example"}, [], 502, None),
+    ],
+    ids=["app instance", "unknown instance", "process instance", "route service"],
+)  # fmt: skip
+async def test_what_is_refused_before_a_choice(
+    backend: EchoBackend, registration: dict[str, Any], request_fields: list[tuple[str, str]], status: int, error: str | None
+) -> None:
+    """The backend sees nothing of it."""
+    async with desk() as one:
+        one.register(HOST, backend, **registration)
+        response = await one.get(HOST, headers=request_fields)
+        assert response.status == status, response
+        assert error is None or response.get("x-cf-routererror") == error
+        assert backend.received == []
+
+
+async def test_another_spelling_of_a_narrower_route_is_ambiguous(make_backend: Make) -> None:
+    """Decision 10: 400 where the raw path and its normal form select different routes; elsewhere it goes on byte for byte."""
+    wide, narrow = make_backend("wide"), make_backend("narrow")
+    async with desk() as one:
+        one.register(HOST, wide)
+        one.register(f"{HOST}/admin", narrow)
+        assert (await one.get(HOST, "/%61dmin/x")).status == 400
+        assert (await one.get(HOST, "/x/../admin")).status == 400
+        assert wide.received == narrow.received == []
+        assert (await one.get(HOST, "/%62")).status == 200
+        assert wide.last.request_line == "GET /%62 HTTP/1.1"
+
+
+async def test_a_body_over_its_bound_is_refused_unread(backend: EchoBackend) -> None:
+    """413 by the stated length, before the backend hears of it."""
+    async with desk(max_request_body_bytes=4) as one:
+        one.register(HOST, backend)
+        response = await one.get(HOST, method="POST", body=b"12345")
+        assert (response.status, response.get("x-cf-routererror")) == (413, "request_body_too_large")
+        assert backend.received == []
+
+
+async def test_health_is_asked_by_the_agent_of_the_balancer() -> None:
+    """`healthcheck_user_agent`: the router answers by itself, before anybody's policy."""
+    async with desk(healthcheck_user_agent="HTTP-Monitor/1.1") as one:
+        agent = [("User-Agent", "HTTP-Monitor/1.1")]
+        assert (await one.get(CALLED, headers=agent)).status == 200
+        one.health.degrade()
+        assert (await one.get(CALLED, headers=agent)).status == 503
+
+
+async def test_a_tls_endpoint_that_is_somebody_else_is_pruned(make_backend: Make) -> None:
+    """Contract f.2: it leaves the table at once, under its route."""
+    backend = make_backend(credential=authority("backends").issue_server("another.internal"))
+    async with desk(ca_certs=[authority("backends").pem]) as one:
+        one.register(HOST, backend, server_cert_domain_san="app.internal")
+        assert (await one.get(HOST)).status == 503
+        assert [(key, endpoint.port) for key, endpoint in one.pruned] == [(HOST, backend.port)]
