@@ -23,7 +23,7 @@ from router.faults import Fault, Kind
 from router.net.deadline import Wheel
 from router.net.stream import Stream
 from router.tls.certificates import PrivateKey, name_matches, subject_alternative_names
-from router.tls.session import HandshakeError, TlsStream
+from router.tls.session import HandshakeError, SessionError, TlsStream
 
 _HANDSHAKE_FAULTS: Final[dict[str, Kind]] = {
     "not_tls": "tls_not_spoken",
@@ -41,6 +41,15 @@ _HANDSHAKE_FAULTS: Final[dict[str, Kind]] = {
     "alert_bad_certificate": "tls_client_certificate_rejected",
 }
 _OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def why_reset(error: OSError, upstream: Upstream) -> Kind:
+    """What a failed first read of a response means: a backend of TLS 1.3 says only now that it refuses our certificate."""
+    if isinstance(error, SessionError) and not upstream.reused:
+        kind = _HANDSHAKE_FAULTS.get(error.reason)
+        if kind == "tls_client_certificate_rejected":
+            return kind
+    return "connection_reset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +176,8 @@ class Dialer:
             await stream.handshake_client(endpoint.san or None, self._loop.time() + self._handshake_timeout)
             if self._verify:
                 _check_name(stream, endpoint)
-        except HandshakeError as error:
+            stream.hear_verdict()
+        except (HandshakeError, SessionError) as error:
             stream.reset()
             raise Fault(_HANDSHAKE_FAULTS.get(error.reason, "tls_handshake_failed"), error.detail) from error
         except TimeoutError as error:

@@ -13,6 +13,7 @@ import contextlib
 from typing import Final
 
 from registry.endpoint import Endpoint
+from router.backend.dial import why_reset
 from router.backend.retry import Sent
 from router.backend.upstream import Upstream
 from router.faults import Fault, Kind
@@ -257,7 +258,7 @@ class Attempt:
             except TimeoutError:
                 raise Fault("endpoint_timeout", "response head") from None
             except OSError as error:
-                raise Fault("connection_reset", str(error)) from error
+                raise Fault("connection_reset" if data else why_reset(error, upstream), str(error)) from error
             if not more:
                 raise Fault("response_truncated" if data else "connection_closed")
             if isinstance(data, bytearray):

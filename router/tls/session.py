@@ -88,6 +88,17 @@ class HandshakeError(Exception):
         self.detail = detail[:200]
 
 
+class SessionError(ConnectionAbortedError):
+    """A finished handshake's session ended in an error; `reason` as in HandshakeError: in TLS 1.3 the peer's verdict on our
+    certificate comes this late.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail[:200])
+        self.reason = reason
+        self.detail = detail[:200]
+
+
 class VerifyNote:
     """What the verify callback saw, kept as the connection's app data: the first error number, and who said it."""
 
@@ -164,7 +175,7 @@ class TlsStream(Stream):
                 return b""
             raise ConnectionResetError(*error.args) from error
         except SSL.Error as error:
-            raise ConnectionAbortedError(str(error)[:200]) from error
+            raise SessionError(*self._explain(error)) from error
 
     def _try_send(self, data: bytes | bytearray | memoryview) -> int:
         try:
@@ -175,6 +186,15 @@ class TlsStream(Stream):
             raise BrokenPipeError(*error.args) from error
         except (SSL.ZeroReturnError, SSL.Error) as error:
             raise ConnectionAbortedError(str(error)[:200]) from error
+
+    def hear_verdict(self) -> None:
+        """Raises SessionError if the peer has already ended the session with an alert: once a write fails it cannot be read."""
+        try:
+            self.tls.recv(1, socket.MSG_PEEK)
+        except (SSL.WantReadError, SSL.WantWriteError, SSL.ZeroReturnError, SSL.SysCallError):
+            return
+        except SSL.Error as error:
+            raise SessionError(*self._explain(error)) from error
 
     def peer_left(self) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -14,9 +15,10 @@ from router.net.deadline import Wheel
 from router.net.stream import Stream
 from router.tls import session
 from router.tls.contexts import ClientPolicy, TlsSettings
-from router.tls.session import REASONS, HandshakeError, TlsStream
+from router.tls.session import REASONS, HandshakeError, SessionError, TlsStream
 from tests.router.net.pairs import soon, tcp_pair
 from tests.router.tls.handshakes import context_of, shake
+from tests.support.backend import EchoBackend
 from tests.support.certs import authority
 from tests.support.client import Client, Tls, TlsRefusedError
 from tests.support.client_hellos import FIXTURES
@@ -284,3 +286,36 @@ async def test_our_side_can_be_the_client() -> None:
     assert await server.recv(soon()) == b""
     server.close()
     wheel.close()
+
+
+@pytest.mark.parametrize("reading", [True, False])
+async def test_what_a_peer_thinks_of_our_certificate_is_heard_after_the_handshake(reading: bool) -> None:
+    """TLS 1.3: the verdict comes when we believe to be done; it can be asked for, and a read tells it too."""
+    loop = asyncio.get_running_loop()
+    wheel = Wheel(loop)
+    demanding = EchoBackend(credential=authority("server").issue_server("localhost"), client_ca=authority("somebody"))
+    sock = await in_thread(socket.create_connection, (demanding.host, demanding.port))
+    sock.setblocking(False)
+    stream = TlsStream(sock, SSL.Context(SSL.TLS_CLIENT_METHOD), loop, wheel)
+    try:
+        await stream.handshake_client(None, soon())
+        ended = select.poll()
+        ended.register(sock, 0)  # hang-up and error are always told
+        await until(lambda: ended.poll(0), "the peer's end")
+        with pytest.raises(SessionError) as caught:
+            await stream.recv(soon()) if reading else stream.hear_verdict()
+        assert caught.value.reason == "certificate_required"
+    finally:
+        stream.close()
+        wheel.close()
+        demanding.stop()
+
+
+async def test_a_peer_that_has_said_nothing_is_content() -> None:
+    """No verdict is a good one; bytes that came stay where they are."""
+    async with secured() as (stream, client):
+        stream.hear_verdict()
+        await in_thread(client.send, b"x")
+        await stream.readable(soon())
+        stream.hear_verdict()
+        assert await stream.recv(soon()) == b"x"
