@@ -6,7 +6,8 @@ Refuses to know: whether the certificate is trusted, in time or revoked: the han
 
 Only `app:`, `space:` and `organization:`, in this case, count. Two OUs of one prefix are ambiguous even when
 equal, and an OU with such a prefix and a value that is no GUID spoils the identity as a whole: nobody is half
-identified.
+identified. A URI SAN never yields an identity; more than one of them contradict each other (SPIFFE X509-SVID 5.2 refuses
+such a certificate), and then the OUs are not believed either.
 """
 
 import warnings
@@ -45,8 +46,26 @@ def read_subject(der: bytes) -> Subject | IdentityError:
         return IdentityError("unreadable", f"certificate subject cannot be read: {shown(str(error))}")
 
 
+def _count_uris(der: bytes) -> int | IdentityError:
+    """How many URI names the leaf has."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            extensions = x509.load_der_x509_certificate(der).extensions
+            names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            return len(names.get_values_for_type(x509.UniformResourceIdentifier))
+    except x509.ExtensionNotFound:
+        return 0
+    except (ValueError, TypeError, KeyError, x509.InvalidVersion, x509.DuplicateExtension) as error:
+        return IdentityError("unreadable", f"certificate extensions cannot be read: {shown(str(error))}")
+
+
 def read_caller(der: bytes) -> Caller | IdentityError:
     """Return the caller that the leaf names, or why it names none. It must have been verified."""
+    uris = _count_uris(der)
+    if isinstance(uris, IdentityError):
+        return uris
+    if uris > 1:
+        return IdentityError("ambiguous", "certificate has more than one URI name")
     subject = read_subject(der)
     if isinstance(subject, IdentityError):
         return subject

@@ -1,6 +1,7 @@
 """identity/certificate.py: OUs are read from DER attributes, never from text."""
 
 import pytest
+from cryptography import x509
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from identity.caller import Caller, Guid
 from identity.certificate import IdentityError, read_caller, read_subject
 from tests.identity.leaf import CN, OU, leaf, ous
+from tests.support.certs import CA
 
 APP, SPACE, ORG = Guid("app-1"), Guid("space-1"), Guid("org-1")
 FULL = Caller(APP, SPACE, ORG)
@@ -142,3 +144,11 @@ def test_every_single_byte_of_the_subject_may_change() -> None:
         for value in range(0, 256, 3):
             changed = WHOLE[:at] + bytes([value]) + WHOLE[at + 1 :]
             assert isinstance(read_caller(changed), Caller | IdentityError)
+
+
+def test_more_than_one_uri_name_gives_no_identity() -> None:
+    """Attack 23: URIs that contradict each other make the OUs unbelievable too; a single one changes nothing."""
+    ca = CA("identity test")
+    uris = [x509.UniformResourceIdentifier(f"spiffe://{name}/a") for name in ("east", "west")]
+    assert Caller(Guid("app-1"), Guid("s"), Guid("o")) == read_caller(ca.issue_instance("app-1", "s", "o", san=uris[:1]).der)
+    assert _reason(ca.issue_instance("app-1", "s", "o", san=uris).der) == "ambiguous"
