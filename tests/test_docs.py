@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from router.app import NEEDS_RESTART
+from router.observe.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 ATTACKS = 83
@@ -121,6 +122,32 @@ def test_every_key_that_needs_a_restart_is_named_in_the_operations_page() -> Non
     assert said
     named = set(re.findall(r"`(\w+)`", said[1])) - {"level"}
     assert named == set(NEEDS_RESTART)
+
+
+def section(heading: str) -> str:
+    """One section of the operations page."""
+    return (ROOT / "docs/operations.md").read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def first_cells(text: str) -> list[str]:
+    """What stands in backquotes in the first column of a table."""
+    rows = re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`(\w[\w-]*)", row)]
+
+
+def test_every_log_message_that_the_operations_page_explains_is_one() -> None:
+    """Whoever searches the log for a message of the page finds it."""
+    source = "\n".join(path.read_text() for package in ("registry", "router") for path in (ROOT / package).rglob("*.py"))
+    named = first_cells(section("Logs"))
+    assert len(named) > 20
+    assert [name for name in named if f'"{name}"' not in source] == []
+
+
+def test_every_metric_that_the_operations_page_recommends_is_one() -> None:
+    """Whoever writes an alert from the page watches something."""
+    named = first_cells(section("Metrics"))
+    assert len(named) > 5
+    assert set(named) - {family.name for family in Metrics().families} == set()
 
 
 def test_every_dependency_has_a_page_that_says_why_it_is_there() -> None:
