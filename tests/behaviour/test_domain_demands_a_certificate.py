@@ -126,3 +126,10 @@ def test_no_further_process_is_needed(at: At, alice: Credential) -> None:
     place = at(ANY, ANYBODY)
     place.call(alice).assert_allowed("route:mtls_allow_any")
     assert Path(f"/proc/{place.router.pid}/task/{place.router.pid}/children").read_text() == ""
+
+
+def test_the_first_door_alone_is_for_partners_and_never_for_apps(at: At, partner_ca: CA, alice: Credential) -> None:
+    """R319: both doors come together: between apps a valid certificate opens nothing by itself; to partners it is enough."""
+    assert at(PARTNER).call(partner_ca.issue_instance(instance="device")).response.status == 200
+    for domain in (ANY, EXACT):
+        at(domain).call(alice).assert_denied("route:no_mtls_allowed_options", "route has no mtls_allowed_* options configured")
