@@ -44,11 +44,14 @@ _OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 
 
 def why_reset(error: OSError, upstream: Upstream) -> Kind:
-    """What a failed first read of a response means: a backend of TLS 1.3 says only now that it refuses our certificate."""
+    """What a failed first write or read means: a backend of TLS 1.3 says only now that it refuses our certificate."""
     if isinstance(error, SessionError) and not upstream.reused:
         kind = _HANDSHAKE_FAULTS.get(error.reason)
         if kind == "tls_client_certificate_rejected":
             return kind
+    stream = upstream.stream
+    if isinstance(error, BrokenPipeError) and not upstream.reused and isinstance(stream, TlsStream) and stream.has_unread_alert():
+        return "tls_client_certificate_rejected"
     return "connection_reset"
 
 

@@ -118,7 +118,7 @@ class Attempt:
         except TimeoutError:
             raise Fault("endpoint_timeout", "sending") from None
         except OSError as error:
-            raise Fault("connection_reset", str(error)) from error
+            raise Fault(why_reset(error, upstream), str(error)) from error
         self.taken = whole is not None
         if not self.taken:
             self.pump = self.exchange.router.loop.create_task(self._send_body(upstream))

@@ -79,6 +79,10 @@ REASONS: Final = frozenset(
 )
 
 
+_ENCRYPTED_ALERT: Final = bytes.fromhex("1703030013")
+"""The header of a TLS 1.3 record with an alert: two bytes, one for the inner type, sixteen of authentication."""
+
+
 class HandshakeError(Exception):
     """A handshake that failed; `reason` is one of REASONS, `detail` OpenSSL's own words (for the log, bounded)."""
 
@@ -195,6 +199,15 @@ class TlsStream(Stream):
             return
         except SSL.Error as error:
             raise SessionError(*self._explain(error)) from error
+
+    def has_unread_alert(self) -> bool:
+        """After a write that failed: does an alert lie unread? OpenSSL reads no more then, but nothing else that TLS 1.3 sends
+        right after a handshake is as short.
+        """
+        try:
+            return self.sock.recv(len(_ENCRYPTED_ALERT), socket.MSG_PEEK) == _ENCRYPTED_ALERT
+        except OSError:
+            return False
 
     def peer_left(self) -> bool:
         try:
