@@ -65,7 +65,7 @@ def ask(speaking: RouterProcess, speaking_registrar: Registrar) -> Ask:
 def test_a_backend_of_the_registered_name_is_served(
     ask: Ask, make_backend: Callable[..., EchoBackend], backend_ca: CA, version: ssl.TLSVersion
 ) -> None:
-    """A certificate by a configured authority that has the registered name among its DNS names; the connection is kept."""
+    """R316: A certificate by a configured authority that has the registered name among its DNS names; the connection is kept."""
     backend = make_backend(credential=backend_ca.issue_server("another", NAME), tls_maximum=version)
     assert ask(backend, 3, server_cert_domain_san=NAME) == 200
     assert backend.connections == 1
@@ -78,13 +78,13 @@ def test_a_backend_of_the_registered_name_is_served(
 def test_names_compare_as_dns_names_do(
     ask: Ask, make_backend: Callable[..., EchoBackend], backend_ca: CA, registered: str, certified: str
 ) -> None:
-    """Case does not count, and a wildcard stands for one whole label."""
+    """R316: Case does not count, and a wildcard stands for one whole label."""
     backend = make_backend(credential=backend_ca.issue_server(certified))
     assert ask(backend, server_cert_domain_san=registered) == 200
 
 
 def test_an_intermediate_authority_is_followed(ask: Ask, make_backend: Callable[..., EchoBackend], backend_ca: CA) -> None:
-    """A chain over an intermediate that the backend sends along is verified up to the configured authority."""
+    """R316: A chain over an intermediate that the backend sends along is verified up to the configured authority."""
     backend = make_backend(credential=CA("an intermediate", backend_ca).issue_server(NAME))
     assert ask(backend, server_cert_domain_san=NAME) == 200
 
@@ -95,7 +95,7 @@ def test_an_intermediate_authority_is_followed(ask: Ask, make_backend: Callable[
 def test_without_a_registered_name_the_address_must_fit(
     ask: Ask, make_backend: Callable[..., EchoBackend], backend_ca: CA, names: tuple[str, ...], status: int
 ) -> None:
-    """Where a registration names nobody, the address it gives must be among the certificate's IP addresses, else 503."""
+    """R316: Where a registration names nobody, the address it gives must be among the certificate's IP addresses, else 503."""
     backend = make_backend(credential=backend_ca.issue_server(*names))
     assert ask(backend) == status
     assert len(backend.received) == (1 if status == 200 else 0)
@@ -105,7 +105,7 @@ def test_without_a_registered_name_the_address_must_fit(
 def test_the_router_shows_its_own_certificate(
     ask: Ask, make_backend: Callable[..., EchoBackend], backend_ca: CA, own: Credential, version: ssl.TLSVersion
 ) -> None:
-    """A backend that asks gets the router's client certificate (`backends.cert_chain`), never a caller's."""
+    """R316: A backend that asks gets the router's client certificate (`backends.cert_chain`), never a caller's."""
     backend = make_backend(credential=backend_ca.issue_server(NAME), client_ca=authority("router's own"), tls_maximum=version)
     assert ask(backend, server_cert_domain_san=NAME) == 200
     assert backend.last.peer_der == own.der
@@ -114,7 +114,7 @@ def test_the_router_shows_its_own_certificate(
 def test_the_systems_authorities_and_the_callers_do_not_count(
     ask: Ask, make_backend: Callable[..., EchoBackend], east_ca: CA
 ) -> None:
-    """An authority for callers says nothing about backends: 526."""
+    """R316: An authority for callers says nothing about backends: 526."""
     backend = make_backend(credential=east_ca.issue_server(NAME))
     assert ask(backend, server_cert_domain_san=NAME) == 526
 
@@ -125,7 +125,7 @@ def test_verification_can_be_switched_off(
     make_registrar: Callable[..., Registrar],
     make_backend: Callable[..., EchoBackend],
 ) -> None:
-    """`skip_ssl_validation: true` serves a backend of any certificate and any name."""
+    """R316: `skip_ssl_validation: true` serves a backend of any certificate and any name."""
     router = make_router(skip_ssl_validation=True)
     backend = make_backend(credential=authority("strangers").issue_server("another"))
     host = unique_host("open.example")

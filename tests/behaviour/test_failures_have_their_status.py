@@ -77,20 +77,20 @@ def _assert_failure(response: Response, status: int, text: str) -> None:
 
 
 def test_a_refused_dial(ask: Callable[..., Response], backend: EchoBackend) -> None:
-    """Nobody listens: 502, dial failed."""
+    """R103: Nobody listens: 502, dial failed."""
     backend.stop_listening()
     _assert_failure(ask(backend), 502, "dial failed")
 
 
 def test_a_dial_that_takes_too_long(ask: Callable[..., Response]) -> None:
-    """`endpoint_dial_timeout` passes: 502, dial timeout."""
+    """R103: `endpoint_dial_timeout` passes: 502, dial timeout."""
     with Mute(full=True) as mute:
         _assert_failure(ask(mute.port), 502, "dial timeout")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_answer_that_takes_too_long(ask: Callable[..., Response], backend: EchoBackend, method: str) -> None:
-    """`endpoint_timeout` passes before an answer: 502 (never 504), and the request is not sent again."""
+    """R103: `endpoint_timeout` passes before an answer: 502 (never 504), and the request is not sent again."""
     released = threading.Event()
 
     def silent(exchange: Exchange) -> None:
@@ -104,7 +104,7 @@ def test_an_answer_that_takes_too_long(ask: Callable[..., Response], backend: Ec
 
 
 def test_an_answer_whose_body_takes_too_long(hasty: RouterProcess, hasty_registrar: Registrar, backend: EchoBackend) -> None:
-    """`endpoint_timeout` passes inside the answer: the client's connection ends, for there is no other way to tell it."""
+    """R103: `endpoint_timeout` passes inside the answer: the client's connection ends, for there is no other way to tell it."""
 
     def stuck(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
@@ -121,7 +121,7 @@ def test_an_answer_whose_body_takes_too_long(hasty: RouterProcess, hasty_registr
 
 
 def test_a_head_request_gets_the_status_alone(ask: Callable[..., Response], backend: EchoBackend) -> None:
-    """HEAD: the same status and fields, no body."""
+    """R103: HEAD: the same status and fields, no body."""
     backend.stop_listening()
     response = ask(backend, method="HEAD")
     assert (response.status, response.body) == (502, b"")
@@ -130,35 +130,35 @@ def test_a_head_request_gets_the_status_alone(ask: Callable[..., Response], back
 
 @pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH\r\n"])
 def test_a_backend_that_speaks_no_tls(ask: Callable[..., Response], words: bytes) -> None:
-    """A plain server behind a TLS registration: 525."""
+    """R103: A plain server behind a TLS registration: 525."""
     with Babbler(words) as babbler:
         response = ask(babbler.port, port=0, tls_port=babbler.port, server_cert_domain_san=NAME)
     _assert_failure(response, 525, "endpoint does not speak TLS")
 
 
 def test_a_backend_that_ends_the_handshake(ask: Callable[..., Response]) -> None:
-    """A connection that ends inside the handshake: 525."""
+    """R103: A connection that ends inside the handshake: 525."""
     with Babbler(b"") as babbler:
         response = ask(babbler.port, port=0, tls_port=babbler.port, server_cert_domain_san=NAME)
     _assert_failure(response, 525, "TLS handshake failed")
 
 
 def test_a_backend_without_a_shared_cipher(ask: Callable[..., Response], make_backend: MakeBackend, backend_ca: CA) -> None:
-    """No cipher in common: 525."""
+    """R103: No cipher in common: 525."""
     backend = make_backend(credential=backend_ca.issue_server(NAME), tls_maximum=ssl.TLSVersion.TLSv1_2)
     backend.use_ciphers("ECDHE-ECDSA-CAMELLIA256-SHA384")
     _assert_failure(ask(backend, server_cert_domain_san=NAME), 525, "TLS handshake failed")
 
 
 def test_a_handshake_that_takes_too_long(ask: Callable[..., Response]) -> None:
-    """`tls_handshake_timeout` passes: 502."""
+    """R103: `tls_handshake_timeout` passes: 502."""
     with Mute() as mute:
         response = ask(mute.port, port=0, tls_port=mute.port, server_cert_domain_san=NAME)
     _assert_failure(response, 502, "TLS handshake timeout")
 
 
 def test_a_certificate_of_another_authority(ask: Callable[..., Response], make_backend: MakeBackend) -> None:
-    """A backend's certificate that no configured authority signed: 526; the backend sees no request."""
+    """R103: A backend's certificate that no configured authority signed: 526; the backend sees no request."""
     backend = make_backend(credential=authority("strangers").issue_server(NAME))
     _assert_failure(ask(backend, server_cert_domain_san=NAME), 526, "certificate not trusted")
     assert backend.received == []
@@ -168,7 +168,7 @@ def test_a_certificate_of_another_authority(ask: Callable[..., Response], make_b
 def test_a_certificate_out_of_date(
     ask: Callable[..., Response], make_backend: MakeBackend, backend_ca: CA, days: tuple[int, int]
 ) -> None:
-    """An expired certificate, or one that is not valid yet: 526; the backend sees no request."""
+    """R103: An expired certificate, or one that is not valid yet: 526; the backend sees no request."""
     first, last = (dt.datetime.now(dt.UTC) + dt.timedelta(days=number) for number in days)
     backend = make_backend(credential=backend_ca.issue_server(NAME, not_before=first, not_after=last))
     _assert_failure(ask(backend, server_cert_domain_san=NAME), 526, "certificate expired or not yet valid")
@@ -179,7 +179,7 @@ def test_a_certificate_out_of_date(
 def test_a_certificate_of_another_name(
     ask: Callable[..., Response], make_backend: MakeBackend, backend_ca: CA, names: tuple[str, ...]
 ) -> None:
-    """A certificate without the registered name (misrouting!): 503; the backend sees no request."""
+    """R103: A certificate without the registered name (misrouting!): 503; the backend sees no request."""
     backend = make_backend(credential=backend_ca.issue_server(*names))
     _assert_failure(ask(backend, server_cert_domain_san=NAME), 503, "certificate name mismatch")
     assert backend.received == []
@@ -188,7 +188,7 @@ def test_a_certificate_of_another_name(
 def test_a_certificate_whose_common_name_alone_fits(
     ask: Callable[..., Response], make_backend: MakeBackend, backend_ca: CA
 ) -> None:
-    """The common name never counts: 503."""
+    """R103: The common name never counts: 503."""
     backend = make_backend(credential=backend_ca.issue(plain_name(NAME)))
     _assert_failure(ask(backend, server_cert_domain_san=NAME), 503, "certificate name mismatch")
     assert backend.received == []
@@ -199,14 +199,14 @@ def test_a_certificate_whose_common_name_alone_fits(
 def test_a_backend_that_rejects_the_routers_certificate(
     ask: Callable[..., Response], make_backend: MakeBackend, backend_ca: CA, version: ssl.TLSVersion, method: str
 ) -> None:
-    """A backend that does not trust the router's own certificate: 496, in TLS 1.2 and in 1.3 (where it says so later)."""
+    """R103: A backend that does not trust the router's own certificate: 496, in TLS 1.2 and in 1.3 (where it says so later)."""
     backend = make_backend(credential=backend_ca.issue_server(NAME), client_ca=authority("strangers"), tls_maximum=version)
     _assert_failure(ask(backend, method=method, server_cert_domain_san=NAME), 496, "client certificate rejected")
     assert backend.received == []
 
 
 def test_no_word_of_a_backend_reaches_the_client(ask: Callable[..., Response], backend: EchoBackend) -> None:
-    """What a broken backend says stays in the log: the client reads our texts only."""
+    """R103: What a broken backend says stays in the log: the client reads our texts only."""
     backend.script(b"SECRET nonsense\r\n\r\n")
     response = ask(backend)
     _assert_failure(response, 502, "malformed response")
