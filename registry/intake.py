@@ -158,9 +158,12 @@ class Intake:
         fresh = next((event for event in change.events if event.new_options), None)
         if fresh is None:
             return
-        for text in fresh.endpoint.options.policy.warnings:
+        options = fresh.endpoint.options
+        for text in options.policy.warnings:
             self._log.sparse("malformed-route-policy", uri=fresh.key, warning=text)
-        for warning in fresh.endpoint.options.warnings:
+        if options.policy.warnings and not options.warnings:  # a nested value, say, is counted below
+            self._metrics.route_options_rejected("bad_policy")
+        for warning in options.warnings:
             self._metrics.route_options_rejected(warning.reason)
             self._log.sparse(
                 "route-option-rejected",

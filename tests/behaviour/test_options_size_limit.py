@@ -156,7 +156,9 @@ def test_the_log_says_what_why_and_what_is_in_effect_once_a_change(small_place: 
     ],
 )
 def test_a_policy_that_is_not_taken_as_written_is_said_once(small_place: Place, options: dict[str, object], warning: str) -> None:
-    """R258, R262, R321: the log names the option and what holds instead, once, however often the message is repeated."""
+    """R258, R262, R321: log and metric tell it once, however often the message is repeated."""
+    before = small_place.router.metric("route_options_rejected", reason="bad_policy")
     for _ in range(3):
         small_place.register(options)
+    assert small_place.router.metric("route_options_rejected", reason="bad_policy") == before + 1
     assert [data["warning"] for data in logged(small_place, "malformed-route-policy")] == [warning]

@@ -114,6 +114,16 @@ def test_options_that_were_not_used_are_logged_and_counted_once_a_change() -> No
     assert len(desk.log.of("route-option-rejected")) == 2
 
 
+def test_a_policy_that_is_not_taken_as_written_is_counted_once_a_change() -> None:
+    """R258, R321: a dropped `any` or a skipped GUID shows in the metric like any other rejected option."""
+    desk = Desk()
+    for now in (0.0, 20.0):
+        desk.take(app("a.example", options={"mtls_allow_any": True, "mtls_allowed_apps": "not a guid,b"}), now=now)
+    assert len(desk.log.of("malformed-route-policy")) == 2
+    counted = {key: count for key, count in desk.metrics.counts.items() if key[0] == "route_options_rejected"}
+    assert counted == {("route_options_rejected", "bad_policy"): 1}
+
+
 def test_the_operators_option_limit_holds() -> None:
     """R281: the limit is the operator's."""
     desk = Desk(max_options=16)
