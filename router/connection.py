@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from authz.binding import TlsBinding
-from router.downstream import Client, Downstream
+from router.downstream import Downstream, client_of
 from router.live import Live
 from router.net.deadline import Wheel
 from router.net.listener import Listener
@@ -199,7 +199,7 @@ class Connections:
         """Write down what the handshake enforced, from the verified chain and from nothing else. Raises HandshakeError."""
         chain = stream.verified_chain() if chosen.policy.mode != "none" else []
         try:
-            client = Client(chain[0]) if chain else None
+            client = client_of(chain[0]) if chain else None
         except UNREADABLE as error:  # OpenSSL took it, the parser of its fields does not: then it says nothing
             raise HandshakeError("bad_certificate", str(error)) from error
         downstream.client = client

@@ -7,6 +7,7 @@ kept only as long as the configuration it was decided under. Refuses to know: ho
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -27,8 +28,11 @@ from router.net.stream import Stream
 MAX_CACHED_DECISIONS: Final = 256
 
 
+MAX_KNOWN_CLIENTS: Final = 1024
+
+
 class Client:
-    """Who is at the other end, as far as the handshake proved it; rendered once a connection."""
+    """Who is at the other end, as far as the handshake proved it: a pure function of the certificate, rendered once."""
 
     __slots__ = ("_xfcc", "caller", "der", "not_after", "serial_issuer")
 
@@ -52,6 +56,12 @@ class Client:
         if value is None:
             value = self._xfcc[form] = render_raw(self.der) if form == "raw" else render_envoy(self.der)
         return value
+
+
+@lru_cache(maxsize=MAX_KNOWN_CLIENTS)
+def client_of(der: bytes) -> Client:
+    """The client of a verified leaf; one certificate opens many connections. Raises as `Client` does; no failure is kept."""
+    return Client(der)
 
 
 class Downstream(Channel):

@@ -58,7 +58,7 @@ class FaultRule(NamedTuple):
     prunable: bool = False
 
 
-class Fault(Exception):  # noqa: N818 - the word of this house; most are nobody's error
+class Fault(Exception):
     """An exchange cannot go on: data for the fault table, not a sentence.
 
     `detail` is for the log alone (the logger bounds and escapes it); no client ever sees it.

@@ -72,6 +72,9 @@ class Listener:
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
         sock.setblocking(False)
+        # What Linux hands on to every accepted socket.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     @property
     def port(self) -> int:
@@ -124,14 +127,7 @@ class Listener:
             self._shed(reason)
             reset(sock)
             return
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        except OSError:  # the client is gone already
-            self.budget.leave(address)
-            sock.close()
-            return
+        sock.setblocking(False)
         self._serve(sock, address, port, self)
 
 

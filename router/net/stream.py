@@ -89,11 +89,12 @@ class Stream:
         The low-water mark lets the kernel do the waiting: one wake-up while bytes are short, and a wake-up that brings none
         is the end.
         """
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, known + 1)
+        if known:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, known + 1)
         try:
             await self.readable(until)
         finally:
-            if not self.closed:
+            if known and not self.closed:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         try:
             data = self.sock.recv(size, socket.MSG_PEEK)

@@ -16,6 +16,7 @@ import hashlib
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from cryptography import x509
@@ -238,14 +239,24 @@ def _judge_leaf(cert: crypto.X509, rules: tuple[SubjectRule, ...], seen: list[cr
 
     An authority's certificate is nobody's identity, and one that the parser of its fields cannot read proves nothing.
     """
+    flaw = _flaw_of(crypto.dump_certificate(crypto.FILETYPE_ASN1, cert))
+    if flaw or not rules:
+        return flaw
     try:
         with warnings.catch_warnings(action="ignore"):
-            leaf = cert.to_cryptography()
-            for extension in leaf.extensions:
+            return 0 if _subject_allowed(rules, seen) else CERTIFICATE_METADATA
+    except UNREADABLE:
+        return LEAF_UNREADABLE
+
+
+@lru_cache(maxsize=1024)  # a pure function of bytes; one certificate opens many connections
+def _flaw_of(der: bytes) -> int:
+    """What a leaf says against itself: the number, 0 for nothing."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            for extension in x509.load_der_x509_certificate(der).extensions:
                 if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
                     return LEAF_IS_CA
-            if rules and not _subject_allowed(rules, seen):
-                return CERTIFICATE_METADATA
     except UNREADABLE:
         return LEAF_UNREADABLE
     return 0
