@@ -1,0 +1,117 @@
+"""router/downstream.py: what is known of a client's connection, and how long a decision on it is remembered."""
+
+from typing import cast
+
+import pytest
+from cryptography import x509
+
+from authz.binding import TlsBinding
+from authz.decision import Check, Decision
+from authz.domain import DomainPolicy
+from authz.policy import NO_POLICY, PoolPolicy
+from identity.caller import Caller, Guid
+from identity.certificate import IdentityError
+from identity.xfcc import render_envoy, render_raw
+from router.downstream import MAX_CACHED_DECISIONS, Client, Downstream
+from router.net.listener import Listener
+from router.net.stream import Stream
+from router.tls.contexts import ClientPolicy
+from tests.router.desk import EAST, desk, settings
+from tests.router.tls.handshakes import domain_policy, require
+from tests.support.certs import authority
+from tests.support.router import mtls_domain
+
+CA = authority("east instance identity")
+LEAF = CA.issue_instance("app-1", "space-1", "org-1")
+
+
+class Nowhere:
+    tls = True
+
+
+def downstream(address: str = "192.0.2.7") -> Downstream:
+    return Downstream(cast("Stream", None), address, 1234, cast("Listener", Nowhere()))
+
+
+def bound(domain: str | None) -> TlsBinding:
+    return TlsBinding(f"a.{EAST}", domain, "", True, None, None)
+
+
+@pytest.mark.parametrize(("address", "remote"), [("192.0.2.7", "192.0.2.7:1234"), ("2001:db8::1", "[2001:db8::1]:1234")])
+def test_the_remote_address_is_written_once(address: str, remote: str) -> None:
+    """As logs and access records show it."""
+    one = downstream(address)
+    assert (one.remote, one.binding_domain, one.buffer, one.busy, one.closing) == (remote, "", b"", False, False)
+
+
+def test_a_client_is_what_its_certificate_proves() -> None:
+    """Caller, last second and serial number; the XFCC value in either form, rendered once."""
+    client = Client(LEAF.der)
+    assert client.caller == Caller(Guid("app-1"), Guid("space-1"), Guid("org-1"))
+    assert client.not_after == LEAF.certificate.not_valid_after_utc.timestamp()
+    assert client.xfcc("raw") == render_raw(LEAF.der)
+    assert client.xfcc("envoy") == render_envoy(LEAF.der)
+    assert client.xfcc("raw") is client.xfcc("raw")
+    assert isinstance(Client(CA.issue_instance(None).der).caller, IdentityError)
+
+
+def test_a_crl_names_a_client_by_issuer_and_serial_number() -> None:
+    """The same number of another authority is somebody else."""
+    client = Client(LEAF.der)
+    crl = x509.load_pem_x509_crl(CA.crl([LEAF]).encode())
+    other = x509.load_pem_x509_crl(authority("strangers").crl([LEAF.certificate.serial_number]).encode())
+    assert client.is_on(ClientPolicy("require", crls=(crl,)).revoked)
+    assert not client.is_on(ClientPolicy("require", crls=(other,)).revoked)
+    assert not client.is_on(require(CA.certificate).revoked)
+
+
+def test_a_caller_exists_only_where_a_domain_reads_identities() -> None:
+    """No certificate, no domain, or a domain that reads none: no caller."""
+    one = downstream()
+    reading = domain_policy(f"*.{EAST}", ClientPolicy())
+    deaf = DomainPolicy("*.x", "mtls_domains", "none", "none", None, None, False, "sanitize_set", "raw", "")
+    assert one.caller_for(reading) is None
+    one.client = Client(LEAF.der)
+    assert one.caller_for(None) is None
+    assert one.caller_for(deaf) is None
+    assert one.caller_for(reading) is one.client.caller
+
+
+async def test_what_was_decided_is_forgotten_with_its_configuration() -> None:
+    """Decision 6: a new snapshot, a blank page; the same one keeps what it knows."""
+    async with desk() as here:
+        one = downstream()
+        first = here.live.snapshot
+        one.under(first)
+        one.bound[None] = cast("Check", "a check")
+        one.decisions[None, NO_POLICY] = cast("Decision", "a decision")
+        facts = one.facts
+        one.under(first)
+        assert (len(one.bound), len(one.decisions)) == (1, 1)
+        assert one.facts is facts
+        here.adopt(settings())
+        one.under(here.live.snapshot)
+        assert (one.bound, one.decisions) == ({}, {})
+        assert one.facts is not facts
+
+
+async def test_remembered_decisions_are_bounded() -> None:
+    """A connection that asks for every route costs no more than MAX_CACHED_DECISIONS of them."""
+    async with desk() as here:
+        one = downstream()
+        one.under(here.live.snapshot)
+        for number in range(3 * MAX_CACHED_DECISIONS):
+            one.under(here.live.snapshot)
+            one.decisions[None, cast("PoolPolicy", number)] = cast("Decision", "a decision")
+            assert len(one.decisions) <= MAX_CACHED_DECISIONS + 1
+
+
+async def test_the_log_names_a_caller_only_by_the_domain_that_verified_it() -> None:
+    """OUs of a certificate that was verified for anything else are a stranger's words."""
+    async with desk(mtls_domains=[mtls_domain(f"*.{EAST}", CA)]) as here:
+        for domain, named in ((f"*.{EAST}", True), (None, False), ("*.gone.example", False)):
+            one = downstream()
+            one.client, one.binding = Client(LEAF.der), bound(domain)
+            one.under(here.live.snapshot)
+            assert (one.caller is not None) == named, domain
+            assert one.binding_domain == (domain or "")
