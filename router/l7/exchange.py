@@ -83,8 +83,10 @@ def _read_target(exchange: Exchange) -> None:
 # ---- the doors
 
 
-def _admit(exchange: Exchange) -> Permit:
-    """Both doors, by the snapshots of this moment. Raises Refused."""
+def _admit(exchange: Exchange, last: Fault | None = None) -> Permit:
+    """Both doors, by the snapshots of this moment. Raises Refused, or `last` where an attempt failed and the route has since
+    lost its endpoints.
+    """
     snapshot, conn, target = exchange.router.live.snapshot, exchange.conn, exchange.target
     exchange.snapshot = snapshot
     conn.under(snapshot)
@@ -94,6 +96,8 @@ def _admit(exchange: Exchange) -> Permit:
         _deny(exchange, decide(bound, domain, None, NO_POLICY), domain, None)
     route = _lookup(exchange)
     if route is None:
+        if last is not None:
+            raise last
         _refuse(exchange, "unknown_route")
     policy = route.pool.policy
     decision = conn.decisions.get((domain, policy))
@@ -102,6 +106,8 @@ def _admit(exchange: Exchange) -> Permit:
     if isinstance(decision, Deny):
         _deny(exchange, decision, domain, route)
     exchange.describe_decision(decision, domain)
+    if last is not None and not route.pool.endpoints:
+        raise last
     _check_pool(exchange, route)
     return Permit(route, decision, domain)
 
@@ -188,7 +194,7 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
                 exchange.snapshot.idle.drop(endpoint)
             elif attempts >= exchange.snapshot.limits.max_attempts:
                 raise
-        permit = _admit(exchange)
+        permit = _admit(exchange, last)
 
 
 def _is_stale(fault: Fault, attempt: Attempt) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.backend import EchoBackend, Exchange
 from tests.support.certs import CA, authority, plain_name
-from tests.support.client import Client, Response
+from tests.support.client import Client, Response, render_request
 from tests.support.failing import Babbler, Mute
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
@@ -155,6 +155,18 @@ def test_a_handshake_that_takes_too_long(ask: Callable[..., Response]) -> None:
     with Mute() as mute:
         response = ask(mute.port, port=0, tls_port=mute.port, server_cert_domain_san=NAME)
     _assert_failure(response, 502, "TLS handshake timeout")
+
+
+def test_a_route_that_goes_while_its_last_endpoint_fails(hasty: RouterProcess, hasty_registrar: Registrar) -> None:
+    """R103: a route that disappears during the attempt does not turn the failure into a 404: the request was routed."""
+    host = unique_host("open.example")
+    with Mute() as mute, Client(hasty.port) as client:
+        registration: dict[str, Any] = {"port": 0, "tls_port": mute.port, "server_cert_domain_san": NAME}
+        hasty_registrar.register(host, backend=mute.port, **registration)
+        client.send(render_request(host))
+        mute.accept()
+        hasty_registrar.unregister(host, backend=mute.port, **registration)
+        _assert_failure(client.read_response(), 502, "TLS handshake timeout")
 
 
 def test_a_certificate_of_another_authority(ask: Callable[..., Response], make_backend: MakeBackend) -> None:

@@ -58,6 +58,11 @@ class Mute:
             one.connect_ex(("127.0.0.1", self.port))
             self._held.append(one)
 
+    def accept(self) -> None:
+        """Wait until somebody has connected."""
+        self._listener.settimeout(5)
+        self._held.append(self._listener.accept()[0])
+
     def __enter__(self) -> Self:
         return self
 

@@ -24,11 +24,14 @@ class Site:
         return Client(self.router.port if tls is None else self.router.ssl_port, tls)
 
     def seen(self) -> Received:
-        """The one request that the backend received since it was last asked; AssertionError for none or several."""
-        received = list(self.backend.received)
+        """The one whole request that the backend received since it was last asked; AssertionError for none or several.
+
+        Heads of requests that were broken off in their body do not count: they may arrive long after their client was refused.
+        """
+        whole = self.backend.wait_for(1)
         self.backend.clear()
-        assert len(received) == 1, f"the backend received {[one.request_line for one in received]}"
-        return received[0]
+        assert len(whole) == 1, f"the backend received {[one.request_line for one in whole]}"
+        return whole[0]
 
     def refuses(self, data: bytes, status: int, code: str = "malformed_request", *, tls: Tls | None = None) -> Response:
         """Send `data` on a fresh connection: the only answer is this refusal of the router's, then the connection ends, and
