@@ -7,6 +7,8 @@ deadline without a word. Source: RFC 9112 sections 2.2, 9.3 and 9.6.
 
 from __future__ import annotations
 
+import asyncio
+
 from router.downstream import Downstream
 from router.l7.exchange import run
 from router.l7.state import Exchange, Router
@@ -22,6 +24,8 @@ async def serve_http1(downstream: Downstream, router: Router) -> None:
         if head is None:
             break
         keep = await run(Exchange(router, downstream, head))
+        if downstream.buffer:  # pipelined requests may need no wait at all: the other connections' turn
+            await asyncio.sleep(0)
         downstream.busy = False
         downstream.served += 1
         if not keep:

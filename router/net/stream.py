@@ -1,9 +1,9 @@
 """A non-blocking TCP stream on the event loop: the five verbs of the data path (recv, send, peek, close, reset).
 
 Promise: every wait has a deadline (absolute, seconds of `loop.time()`; past it `TimeoutError`); a closed or broken peer is
-an `OSError` or an empty `recv`; nothing is buffered here. The read callback stays registered between waits, so a request
-costs no `epoll_ctl`; bytes that arrive while nobody reads stay in the kernel (the callback is then taken off, which is the
-back-pressure).
+an `OSError` or an empty `recv`; nothing is buffered here; a peer that is always ready does not keep the others waiting. The
+read callback stays registered between waits, so a request costs no `epoll_ctl`; bytes that arrive while nobody reads stay in
+the kernel (the callback is then taken off, which is the back-pressure).
 
 `watch` names a callback for the time in which nobody reads but the peer matters: a client that waits for its response may
 leave, a pooled backend connection may end or speak out of turn.
@@ -27,6 +27,9 @@ from router.net.gate import Gate
 CHUNK: Final = 65536
 """Bytes asked for at once; buffers of 128 KiB and more cost a memory map a call."""
 
+TURN_BYTES: Final = 4 * CHUNK
+"""Bytes that one stream yields without a wait; then the others have their turn, however fast this peer sends."""
+
 _RESET: Final = struct.pack("ii", 1, 0)
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 1 << 20
@@ -39,6 +42,7 @@ class Stream:
         "_drained",
         "_reader_on",
         "_short",
+        "_unbroken",
         "_watcher",
         "closed",
         "fd",
@@ -60,6 +64,7 @@ class Stream:
         self._reader_on = False
         self._short = False
         self._drained = False
+        self._unbroken = 0
         self._watcher: Callable[[], object] | None = None
 
     # ---- reading
@@ -75,10 +80,15 @@ class Stream:
         size = self.chunk
         if self._drained:
             await self.readable(until)
+        elif self._unbroken >= TURN_BYTES:
+            # Waits on the gate, as for bytes, so that an interruption or a deadline finds the task there.
+            self.loop.call_soon(self.read_gate.open)
+            await self.readable(until)
         while True:
             data = self._try_recv(size)
             if data is not None:
                 self._drained = False
+                self._unbroken += len(data)
                 self._short = len(data) < size
                 return data
             await self.readable(until)
@@ -106,6 +116,7 @@ class Stream:
         """Wait until a read would make progress, or seem to."""
         if self.closed:
             raise ConnectionAbortedError("stream is closed")
+        self._unbroken = 0
         if not self._reader_on:
             self.loop.add_reader(self.fd, self._on_readable)
             self._reader_on = True

@@ -50,6 +50,28 @@ async def test_pipelined_requests_are_answered_in_their_order(backend: EchoBacke
         assert backend.received[1].body == b"hello"
 
 
+async def test_pipelined_requests_give_other_connections_their_turn() -> None:
+    """Attack 76: hundreds of them in one segment, none of which needs a wait, do not hold the event loop."""
+    loop = asyncio.get_running_loop()
+    async with desk() as one:
+        answered = most = 0
+
+        def look() -> None:
+            nonlocal answered, most
+            now = len(one.records.records)
+            answered, most = now, max(most, now - answered)
+            if now < 300:
+                loop.call_soon(look)
+
+        loop.call_soon(look)
+        with raw(one) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n" * 300)
+            sock.shutdown(socket.SHUT_WR)
+            assert (await read_all(sock)).count(b"HTTP/1.1 404 Not Found") == 300
+        await one.idle()
+        assert most <= 2
+
+
 async def test_a_head_in_single_bytes_is_a_head(backend: EchoBackend) -> None:
     """However it is cut, before and between requests."""
     async with desk() as one:

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from router.net.deadline import Wheel
-from router.net.stream import LINGER_BYTES, Stream
+from router.net.stream import LINGER_BYTES, TURN_BYTES, Stream
 from tests.router.net.pairs import SOON, connected, soon, tcp_pair
 from tests.support.waiting import until
 
@@ -59,6 +59,30 @@ async def test_a_large_message_arrives_whole_and_in_order() -> None:
             got += await stream.recv(soon())
         sender.join()
     assert bytes(got) == data
+
+
+class Endless(Stream):
+    """A peer that always has more to say."""
+
+    def _try_recv(self, size: int) -> bytes:
+        return bytes(size)
+
+
+async def test_a_peer_that_is_always_ready_gives_the_others_their_turn() -> None:
+    """No stream is read for more than TURN_BYTES without the event loop going round."""
+    ours, theirs = tcp_pair()
+    loop = asyncio.get_running_loop()
+    wheel = Wheel(loop)
+    stream = Endless(ours, loop, wheel)
+    others: list[int] = []
+    loop.call_soon(others.append, 1)
+    taken = 0
+    while not others and taken < 100 * TURN_BYTES:
+        taken += len(await stream.recv(soon()))
+    stream.close()
+    theirs.close()
+    wheel.close()
+    assert taken <= TURN_BYTES + stream.chunk
 
 
 async def test_bytes_that_nobody_reads_wake_the_stream_once_only() -> None:
