@@ -96,10 +96,12 @@ def _with_path(host: Host, path: bytes, raw: bytes) -> Target | Malformed:
     return Target(host, path.decode("latin-1"), raw)
 
 
-@lru_cache(maxsize=4096)  # a pure function of bytes the same clients repeat on every request
 def _authority(raw: bytes) -> _Authority | None:
-    if len(raw) > _MAX_AUTHORITY:
-        return None
+    return None if len(raw) > _MAX_AUTHORITY else _read_authority(raw)  # what is too long must not be remembered either
+
+
+@lru_cache(maxsize=4096)  # a pure function of bytes the same clients repeat on every request
+def _read_authority(raw: bytes) -> _Authority | None:
     match = _AUTHORITY.fullmatch(raw)
     if match is None:
         return None

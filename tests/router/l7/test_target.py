@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.l7.target import Target, normalised_path, resolve_target
+from router.l7.target import Target, _read_authority, normalised_path, resolve_target
 from router.wire.http1 import NO_BODY, Malformed, RequestHead
 
 _ANY_PATH = st.text(st.sampled_from("aB0~-./%2eE5fF"), max_size=24).map("/".__add__)
@@ -155,3 +155,11 @@ def test_a_normal_path_stays_as_it_is(path: str) -> None:
 def test_nothing_that_a_client_sends_raises(target: bytes, host: bytes | None, method: bytes) -> None:
     """Every head becomes a target or a reason."""
     assert isinstance(resolve_target(_head(target, host, method)), Target | Malformed)
+
+
+def test_a_host_that_is_too_long_is_not_remembered() -> None:
+    """Attack 52: thousands of Hosts of 60 KiB leave nothing behind; what is remembered is short."""
+    before = _read_authority.cache_info().currsize
+    target = _head(b"/", b"a" * 60_000)
+    assert resolve_target(target) == Malformed("bad_host", 400)
+    assert before == _read_authority.cache_info().currsize
