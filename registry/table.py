@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 from registry.endpoint import Endpoint, Pool, Route
 
+MAX_PATH = 1024
+"""Characters of a registered path, at most (`registry/message.py`): longer prefixes of a request's are not tried."""
+
 _SHARDS = 1024
 _SHIFT = 20
 
@@ -36,6 +39,8 @@ class HostRoutes(NamedTuple):
         root = self.root
         if not self.depth:
             return root
+        if len(path) > MAX_PATH:  # cut at the last slash that a registered path could end before
+            path = path[: path.rfind("/", 0, MAX_PATH + 1)]
         rest = "/".join(path.lower().split("/", self.depth + 1)[: self.depth + 1])
         empty: Route | None = None
         while rest:

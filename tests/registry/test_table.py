@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from authz.policy import NO_POLICY
 from registry.endpoint import Balancing, Pool, Route
 from registry.hostname import Host
-from registry.table import RouteTable, routes_json
+from registry.table import MAX_PATH, HostRoutes, RouteTable, routes_json
 from tests.registry.parts import endpoint, tags
 
 POOL = Pool((endpoint(),), NO_POLICY)
@@ -164,6 +164,37 @@ def test_the_route_list_has_gorouters_shape() -> None:
     }
     assert {"a.b/x": [first, second]} == listed
     assert list(first) == list(listed["a.b/x"][0])
+
+
+class Asked(dict[str, Route]):
+    """Paths that remember the longest that they were asked for."""
+
+    longest = 0
+
+    def get(self, key: str, default: object = None) -> Route | None:  # type: ignore[override]
+        self.longest = max(self.longest, len(key))
+        return super().get(key)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/x/" + "b" * 9000, "/x"), ("/" + "b" * 9000 + "/x" * 500, None), ("/x" * 500, "/x")]
+)
+def test_a_long_path_costs_no_more_than_a_registered_one_may_have(path: str, expected: str | None) -> None:
+    """Attack 78: a route of hundreds of segments does not make a request's 64 KiB of path be hashed hundreds of times."""
+    deep = "/a" * 450
+    paths = Asked({each: route("h" + each) for each in (deep, "/x")})
+    selected = HostRoutes(None, paths, 450).longest(path)
+    assert expected == (selected.path if selected else None)
+    assert paths.longest <= MAX_PATH
+
+
+def test_a_path_as_long_as_may_be_registered_is_found() -> None:
+    """At the bound, and with more behind it."""
+    longest = "/" + "b" * (MAX_PATH - 1)
+    routes = table("a.b" + longest, "a.b")
+    assert "a.b" + longest == found(routes, "a.b", longest)
+    assert "a.b" + longest == found(routes, "a.b", longest + "/more")
+    assert found(routes, "a.b", longest + "b") == "a.b"
 
 
 def test_iteration_yields_every_route_once() -> None:
