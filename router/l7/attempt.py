@@ -17,6 +17,7 @@ from router.backend.dial import why_reset
 from router.backend.retry import Sent
 from router.backend.upstream import Upstream
 from router.faults import Fault, Kind
+from router.l7.header_policy import KEEP, Verdicts
 from router.l7.hygiene import request_fields, response_fields, vcap_trace
 from router.l7.state import Exchange, Permit
 from router.net.channel import Body, BodyMalformed, BodyTruncated
@@ -168,7 +169,7 @@ class Attempt:
             if body.received > limits.request_body_bytes:
                 raise Fault("request_body_too_large")
             if body.framing == CHUNKED:
-                data = _chunk(data, body)
+                data = _chunk(data, body, exchange.snapshot.headers.request)
             if data and not await self._send_piece(upstream, data):
                 return False
         self.taken = True
@@ -286,7 +287,7 @@ class Attempt:
             exchange.record.bytes_out += len(piece)
             ended = body.done
             if chunked:
-                piece = _chunk(piece, body)
+                piece = _chunk(piece, body, exchange.snapshot.headers.response)
             if data or piece:
                 exchange.answering = True
                 await exchange.send(data + piece if data else piece)
@@ -324,7 +325,11 @@ class Attempt:
         return render_response_head(response.status, response.reason, fields)
 
 
-def _chunk(data: bytes, body: Body) -> bytes:
-    """A piece of `body` in chunked coding, with its end and trailers where it was the last."""
+def _chunk(data: bytes, body: Body, verdicts: Verdicts) -> bytes:
+    """A piece of `body` in chunked coding, with its end and trailers where it was the last: a name that may not stand in the
+    head, or is ours there, does not come after the body either.
+    """
     chunk = encode_chunk(data) if data else b""
-    return chunk + encode_last_chunk(body.trailers) if body.done else chunk
+    if not body.done:
+        return chunk
+    return chunk + encode_last_chunk([field for field in body.trailers if verdicts[field[0]] == KEEP])

@@ -51,6 +51,19 @@ def test_a_certificate_header_of_another_router_is_dropped(place: Site, name: st
     assert b"forged" not in seen.head
 
 
+@pytest.mark.parametrize(
+    "name", ["X-Client-Verify", "SSL-Client-Cert", "X-TLS-Client-Cert", "X-Amzn-Mtls-Clientcert", "X.Forwarded.For"]
+)
+def test_a_certificate_header_of_another_router_is_no_trailer_either(place: Site, name: str) -> None:
+    """Attack 36: behind the body a name is judged as it is in the head."""
+    place.backend.clear()
+    with place.client() as client:
+        client.send(f"POST / HTTP/1.1\r\nHost: {place.host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        client.send(f"1\r\na\r\n0\r\n{name}: forged\r\nX-Innocent: kept\r\n\r\n".encode())
+        assert client.read_response("POST").status == 200
+    assert place.seen().trailers == [("x-innocent", "kept")]
+
+
 @pytest.mark.parametrize("name", ["Proxy", "proxy", "PROXY", "Proxy-Connection", "Proxy-Authorization"])
 def test_a_proxy_header_is_dropped(place: Site, name: str) -> None:
     """Attack 40: `Proxy`, which CGI programs read as HTTP_PROXY, and the fields between proxies, never reach a backend."""
