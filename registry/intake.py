@@ -152,20 +152,20 @@ class Intake:
     def _say_what_was_wrong(self, message: RegistryMessage, change: Change) -> None:
         """Once a change, however many routes the message names."""
         if message.bad_uris:
-            self._log.sparse("uris-left-out", uris=message.bad_uris, backend=message.endpoint.address)
+            self._log.warning("uris-left-out", uris=message.bad_uris, backend=message.endpoint.address)
         for note in message.notes:
-            self._log.sparse("registration-note", note=note, backend=message.endpoint.address)
+            self._log.warning("registration-note", note=note, backend=message.endpoint.address)
         fresh = next((event for event in change.events if event.new_options), None)
         if fresh is None:
             return
         options = fresh.endpoint.options
         for text in options.policy.warnings:
-            self._log.sparse("malformed-route-policy", uri=fresh.key, warning=text)
+            self._log.warning("malformed-route-policy", uri=fresh.key, warning=text)
         if options.policy.warnings and not options.warnings:  # a nested value, say, is counted below
             self._metrics.route_options_rejected("bad_policy")
         for warning in options.warnings:
             self._metrics.route_options_rejected(warning.reason)
-            self._log.sparse(
+            self._log.warning(
                 "route-option-rejected",
                 uri=fresh.key,
                 option=warning.key,

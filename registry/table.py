@@ -138,13 +138,8 @@ def _replace(shard: Shard, host: str, changes: Mapping[str, Route | None]) -> in
     return len(paths) + (root is not None) - len(before.paths) - (before.root is not None)
 
 
-def routes_json(table: RouteTable) -> dict[str, list[dict[str, object]]]:
-    """GoRouter's answer to `/routes`: each uri with what is known of its endpoints."""
-    return {route.key: [_endpoint_json(endpoint, route.pool) for endpoint in route.pool.endpoints] for route in table}
-
-
-def _endpoint_json(endpoint: Endpoint, pool: Pool) -> dict[str, object]:
-    """GoRouter's fields in its order; those it leaves out when empty are left out here too."""
+def endpoint_json(endpoint: Endpoint, pool: Pool) -> dict[str, object]:
+    """One endpoint as GoRouter's `/routes` shows it: its order, without what it leaves out when empty."""
     shown: dict[str, object] = {
         "address": endpoint.address,
         "availability_zone": endpoint.availability_zone,

@@ -10,6 +10,7 @@ Signals, as GoRouter's: SIGUSR1 drains, SIGTERM and SIGINT stop at once, SIGHUP 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -43,11 +44,12 @@ from router.net.listener import Listener, bind
 from router.observe.access_log import AccessLog, AccessLogOptions
 from router.observe.endpoints import Handler, health_handlers, metrics_handlers, routes_handlers
 from router.observe.health import Health
-from router.observe.log import LEVELS, Logger, Output
+from router.observe.log import LEVELS, LibraryHandler, Logger, Output
 from router.observe.metrics import Metrics
 from router.observe.registry_counts import RegistryCounts
 from router.observe.sink import DescriptorTarget, FileTarget, Sink
 from router.observe.status import StatusServer, tls_context
+from router.observe.syslog import SyslogTarget
 
 FLUSH_SECONDS: Final = 0.1
 SINK_SECONDS: Final = 2.0
@@ -73,6 +75,7 @@ class App:
         self._stdout = stdout
         self._output = Output(stdout, LEVELS[config.logging.level], config.logging.format.timestamp)
         self._log = Logger(self._output)
+        logging.getLogger().handlers[:] = [LibraryHandler(self._log)]
         self._metrics = Metrics(config.prometheus.meters.bounds(), per_app=config.per_app_prometheus_http_metrics_reporting)
         self._health = Health()
         snapshot = compile_config(config, 1, loop, self._wheel)
@@ -91,7 +94,6 @@ class App:
             local_address=socket.gethostname().encode(),
             headers_to_log=tuple(name.lower().encode() for name in config.extra_headers_to_log),
         )
-        self._router = router
 
         async def serve(downstream: Downstream) -> None:
             await serve_http1(downstream, router)
@@ -112,7 +114,10 @@ class App:
     async def run(self) -> int:
         """Serve until told to stop; returns the exit status. Raises OSError when a port cannot be had."""
         config = self._live.snapshot.config
-        self._sync_listeners(config, systemd.inherited_sockets(os.environ))
+        inherited = systemd.inherited_sockets(os.environ)
+        self._sync_listeners(config, inherited)
+        for sock in inherited.values():  # of ports that the configuration does not want
+            sock.close()
         await self._start_status(config)
         for listener in self._listeners.values():
             listener.open()
@@ -261,7 +266,9 @@ class App:
         try:
             for key, tls in wanted.items():
                 if key not in self._listeners:
-                    bound[key] = self._make_listener(key[0], inherited.get(key[1]) or bind("::", key[1]), tls=tls)
+                    bound[key] = self._make_listener(
+                        key[0], inherited.pop(key[1]) if key[1] in inherited else bind("::", key[1]), tls=tls
+                    )
         except OSError:
             for listener in bound.values():
                 listener.close()
@@ -326,19 +333,25 @@ class App:
         self._status.append(server)
 
     def _make_access_log(self, config: Config) -> AccessLog:
-        logging = config.logging
+        settings = config.logging
         options = AccessLogOptions(
             format=config.access_log.format,
-            disable_log_forwarded_for=logging.disable_log_forwarded_for,
-            disable_log_source_ip=logging.disable_log_source_ip,
-            redact_query_params=logging.redact_query_params,
+            disable_log_forwarded_for=settings.disable_log_forwarded_for,
+            disable_log_source_ip=settings.disable_log_source_ip,
+            redact_query_params=settings.redact_query_params,
             extra_headers_to_log=config.extra_headers_to_log,
-            extra_access_log_fields=logging.extra_access_log_fields,
-            enable_attempts_details=logging.enable_attempts_details,
+            extra_access_log_fields=settings.extra_access_log_fields,
+            enable_attempts_details=settings.enable_attempts_details,
             sampling=config.access_log.sampling,
         )
-        sink = Sink(FileTarget(config.access_log.file)) if config.access_log.file else self._stdout
-        return AccessLog(options, [sink])
+        sinks = []
+        if config.access_log.file:
+            sinks.append(Sink(FileTarget(config.access_log.file)))
+        if config.access_log.enable_streaming and settings.syslog_addr is not None:
+            name = settings.syslog or "gorouter"
+            target = SyslogTarget(settings.syslog_network or "udp", settings.syslog_addr, name, settings.syslog_truncate)
+            sinks.append(Sink(target))
+        return AccessLog(options, sinks or [self._stdout])
 
     def _make_subscriber(self, config: Config) -> Subscriber:
         settings = SubscriberSettings(
@@ -373,7 +386,7 @@ class App:
         route = table.lookup(host, f"/{path}")
         warning = unenforced(domain, route.pool.policy) if route is not None and route.key == key else None
         if warning is not None:
-            self._log.named("registry").sparse("route-options-not-enforced", route=key, app=endpoint.app, warning=warning)
+            self._log.named("registry").warning("route-options-not-enforced", route=key, app=endpoint.app, warning=warning)
 
     def _prune(self, key: str, endpoint: Endpoint) -> None:
         """A TLS endpoint that is not who it said leaves the table at once (contract f.2)."""

@@ -43,10 +43,6 @@ class Limits:
     """Bytes of a trailer section. Attacks 47, 52: 400."""
     trailer_fields: int = 64
     """Fields of a trailer section. Attack 52: 400."""
-    pipelined_bytes: int = 65_536
-    """Bytes of later requests kept while one is served; beyond it the socket is not read. Attack 52."""
-    stream_buffer_bytes: int = 65_536
-    """Bytes of a body held between the two sides; larger buffers cost more. Attack 68."""
 
     hello_bytes: int = 16_384
     """Bytes of a ClientHello, over all its records; post-quantum keys take 2 KiB. Attack 10: reset."""
@@ -62,8 +58,6 @@ class Limits:
     """Seconds without one byte of a body that is due. `client_stall_timeout`. Attack 76: 408 or close."""
     client_write_stall: float = 60.0
     """Seconds in which a client takes not one byte. `client_stall_timeout`. Attacks 68, 76: close."""
-    close_linger: float = 2.0
-    """Seconds of reading a refused request away, so that its answer is not lost to a reset."""
 
     endpoint_deadline: float = 900.0
     """Seconds from choosing an endpoint to the response's end. `endpoint_timeout`: 502, or an abort."""
@@ -71,8 +65,6 @@ class Limits:
     """Seconds of one TCP connect to an endpoint. `endpoint_dial_timeout`: the next endpoint."""
     backend_handshake_deadline: float = 10.0
     """Seconds of a TLS handshake with an endpoint. `tls_handshake_timeout`: the next endpoint."""
-    expect_continue_wait: float = 1.0
-    """Seconds for which a backend's 100 is awaited before the body is sent, as in GoRouter."""
     keep_alive_probe_interval: float = 1.0
     """Seconds between TCP keep-alive probes to backends, 0: none. `endpoint_keep_alive_probe_interval`."""
     backend_idle_deadline: float = 90.0
@@ -98,23 +90,9 @@ class Limits:
     """New connections a second and listener. `connection_rate`. Attack 27: shed."""
     connection_rate_per_address: int = 0
     """New connections a second and client address. `connection_rate_per_address`. Attack 27: shed."""
-    tracked_addresses: int = 65_536
-    """Client addresses counted at once; beyond it the oldest is forgotten. Attack 76."""
     accept_pause: float = 0.2
     """Seconds without accepting after descriptors ran out. Attack 81: recovery within one second."""
 
-    route_options_bytes: int = 1_024
-    """Bytes of a route's options as compact JSON. `max_route_options_size` (RFC-0027). Attacks 30, 78."""
-    nats_message_bytes: int = 65_536
-    """Bytes of a registration; larger ones are dropped and counted. Attack 78."""
-    nats_uris: int = 100
-    """URIs of a registration; more: dropped and counted. Attack 78."""
-    nats_pending_messages: int = 131_072
-    """Messages that wait for us; 100,000 at once were not lost with this. Attack 77."""
-    nats_pending_bytes: int = 128 * 1024 * 1024
-    """Bytes of messages that wait for us. Attacks 77, 78."""
-    nats_reconnect_wait: float = 2.0
-    """Seconds between attempts to reach NATS, for ever. Attack 77."""
 
     drain_wait: float = 20.0
     """Seconds of bad health while still serving. `drain_wait`. Attack 82."""
@@ -151,7 +129,6 @@ class Limits:
             max_connections_per_address=config.max_connections_per_address,
             connection_rate=config.connection_rate,
             connection_rate_per_address=config.connection_rate_per_address,
-            route_options_bytes=config.max_route_options_size,
             drain_wait=config.drain_wait,
             drain_deadline=config.drain_timeout,
         )

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import socket
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -106,30 +108,33 @@ class Dialer:
         wheel: Wheel,
         dial_timeout: float,
         handshake_timeout: float,
+        probe_interval: float = 0.0,
     ) -> None:
+        """Times in seconds; `probe_interval` is that of TCP keep-alive probes, 0 for none."""
         self._context = tls.context()
         self._verify = tls.verify
         self._loop = loop
         self._wheel = wheel
         self._dial_timeout = dial_timeout
         self._handshake_timeout = handshake_timeout
+        self._probe = math.ceil(probe_interval)
 
     async def dial(self, endpoint: Endpoint) -> Upstream:
         """Raises Fault."""
-        started = self._loop.time()
-        until = started + self._dial_timeout
+        started = time.perf_counter()
+        until = self._loop.time() + self._dial_timeout
         family, address = await self._resolve(endpoint, until)
-        resolved = self._loop.time()
+        resolved = time.perf_counter()
         stream = await self._connect(family, address, until)
         upstream = Upstream(stream, endpoint)
         upstream.dns_time = resolved - started
-        upstream.dial_time = self._loop.time() - resolved
+        upstream.dial_time = time.perf_counter() - resolved
         host, port = stream.sock.getsockname()[:2]
         upstream.local_address = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
         if endpoint.tls:
-            before = self._loop.time()
+            before = time.perf_counter()
             upstream.stream = await self._secure(stream, endpoint)
-            upstream.tls_time = self._loop.time() - before
+            upstream.tls_time = time.perf_counter() - before
         return upstream
 
     async def _connect(self, family: int, address: tuple[str, int], until: float) -> Stream:
@@ -141,6 +146,9 @@ class Dialer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = Stream(sock, self._loop, self._wheel)
         try:
+            if self._probe > 0:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, self._probe)
             code = sock.connect_ex(address)
             if code == errno.EINPROGRESS:
                 await stream.writable(until)
@@ -150,6 +158,9 @@ class Dialer:
         except TimeoutError as error:
             stream.close()
             raise Fault("dial_timeout") from error
+        except OSError as error:
+            stream.close()
+            raise Fault("dial_failed", str(error)) from error
         except BaseException:
             stream.close()
             raise

@@ -28,18 +28,13 @@ _LATER = "no effect yet"
 _NATS_ONLY = "no effect: routes come from NATS, never from the routing API"
 _ROUTE_SERVICE = "no effect: a registration with route_service_url is answered 502 route_service_unsupported"
 _STICKY = "no effect yet: requests are not pinned to an instance"
-_DROPSONDE = "no effect: metrics are served to Prometheus, the access log goes to a file or standard output"
+_DROPSONDE = "no effect: metrics are served to Prometheus, the access log goes to a file, syslog or standard output"
 _ALWAYS = "no effect: this is always so"
 _LIMITS = "no effect: the service manager sets this"
 
 NO_EFFECT: dict[str, str] = {
     "logging.metron_address": _DROPSONDE,
     "logging.loggregator_enabled": _DROPSONDE,
-    "logging.syslog": _DROPSONDE,
-    "logging.syslog_addr": _DROPSONDE,
-    "logging.syslog_network": _DROPSONDE,
-    "logging.syslog_truncate": _DROPSONDE,
-    "access_log.enable_streaming": _DROPSONDE,
     "status.enable_deprecated_varz_healthz_endpoints": "no effect: use /health and the metrics",
     "enable_http1_concurrent_read_write": "no effect: after an early final response both connections close",
     "publish_start_message_interval": "no effect: the start message goes out at each connection and greet",

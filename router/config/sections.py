@@ -145,12 +145,17 @@ class Logging(BaseModel):
         ("queries carry tokens: GoRouter logs them whole (`none`), Vestibule removes them; `hash` writes a SHA-1"),
     )
     enable_attempts_details: Bool = entry(False, ("adds the times of dialling and of failed attempts to the access log"))
-    extra_access_log_fields: tuple[Text, ...] = entry((), ("more fields of the access log, by name, in this order"))
+    extra_access_log_fields: tuple[Text, ...] = entry((), "more fields of the access log, by name, in this order")
+    syslog: Text = entry("", "name of the router in its syslog messages; absent: `gorouter`")
+    syslog_addr: ListenAddress | None = entry(None, "host:port of the syslog server, for `access_log.enable_streaming`")
+    syslog_network: Literal["", "udp", "tcp"] = entry("udp", "how to reach it. GoRouter's default")
+    syslog_truncate: Count = entry(0, "bytes of a message at most, 0: what a datagram can carry")
 
 
 class AccessLogConfig(BaseModel):
     model_config = STRICT
-    file: Text = entry("", "file to append to; absent: standard output")
+    file: Text = entry("", "file to append to; neither this nor streaming: standard output")
+    enable_streaming: Bool = entry(False, "true: also to syslog, at `logging.syslog_addr`")
     format: Literal["gorouter", "json"] = entry("gorouter", "GoRouter's line, or one JSON object a request")
     sampling: Share = entry(1.0, "share of the requests that are logged")
 

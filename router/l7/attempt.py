@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Final
 
 from registry.endpoint import Endpoint
@@ -42,7 +43,7 @@ class Attempt:
     """Takes the `Permit`: nothing is forwarded without one."""
 
     __slots__ = (
-        "broken", "bytes_left", "endpoint", "exchange", "permit", "pump", "response_began", "taken", "until", "upstream",
+        "broken", "bytes_left", "clock", "endpoint", "exchange", "permit", "pump", "response_began", "taken", "until", "upstream",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, permit: Permit, endpoint: Endpoint) -> None:
@@ -50,6 +51,7 @@ class Attempt:
         self.permit = permit
         self.endpoint = endpoint
         self.until = exchange.started + exchange.snapshot.limits.endpoint_deadline
+        self.clock = time.perf_counter()
         self.upstream: Upstream | None = None
         self.pump: asyncio.Task[None] | None = None
         self.bytes_left = False
@@ -292,7 +294,8 @@ class Attempt:
                 exchange.answering = True
                 await exchange.send(data + piece if data else piece)
                 data = b""
-        exchange.record.backend_time = exchange.record.app_time = exchange.router.loop.time() - exchange.started
+        now = time.perf_counter()
+        exchange.record.backend_time, exchange.record.app_time = now - self.clock, now - exchange.forwarded
         if response.keep_alive and framing != UNTIL_CLOSE and self.taken:
             exchange.snapshot.idle.give(upstream)
         else:

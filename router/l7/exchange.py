@@ -19,7 +19,7 @@ from authz.decide import decide, deny_scope
 from authz.decision import Check, Decision, Deny
 from authz.domain import DomainPolicy
 from authz.policy import NO_POLICY
-from registry.balance import NoEndpoint, Selector, choose, parse_app_instance, parse_process_instance
+from registry.balance import NoEndpoint, Selector, choose, mark_failed, parse_app_instance, parse_process_instance
 from registry.endpoint import Endpoint, Route
 from router.backend.retry import may_resend
 from router.faults import Fault
@@ -172,11 +172,11 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
     tried: set[str] = set()
     last: Fault | None = None
     attempts = 0
+    exchange.forwarded = time.perf_counter()
     while True:
         endpoint = _pick(exchange, permit, tried, last)
         tried.add(endpoint.address)
         attempts += 1
-        began = exchange.router.loop.time()
         attempt = Attempt(exchange, permit, endpoint)
         try:
             await attempt.run()
@@ -184,7 +184,7 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
         except Fault as fault:
             last = fault
             stale = _is_stale(fault, attempt)
-            _after_fault(exchange, fault, attempt, began, stale=stale)
+            _after_fault(exchange, fault, attempt, stale=stale)
             if not may_resend(fault, exchange.head, attempt.sent()):
                 raise
             if stale:
@@ -227,11 +227,11 @@ def _pick(exchange: Exchange, permit: Permit, tried: set[str], last: Fault | Non
         exchange.describe_decision(softened, permit.domain)
 
 
-def _after_fault(exchange: Exchange, fault: Fault, attempt: Attempt, began: float, *, stale: bool) -> None:
+def _after_fault(exchange: Exchange, fault: Fault, attempt: Attempt, *, stale: bool) -> None:
     """Log a failed attempt, and mark or prune the endpoint if the fault says something about it."""
     router, record, endpoint, rule = exchange.router, exchange.record, attempt.endpoint, fault.rule
     record.failed_attempts += 1
-    record.failed_attempts_time = max(record.failed_attempts_time, 0.0) + router.loop.time() - began
+    record.failed_attempts_time = max(record.failed_attempts_time, 0.0) + time.perf_counter() - attempt.clock
     if fault.side == "downstream":
         return
     router.log.sparse(
@@ -240,7 +240,7 @@ def _after_fault(exchange: Exchange, fault: Fault, attempt: Attempt, began: floa
     )  # fmt: skip
     router.metrics.count_backend_fault(fault.kind)
     if rule.failable and not stale:
-        endpoint.pulse.failed_until = router.loop.time() + exchange.snapshot.limits.failed_mark
+        mark_failed(endpoint, router.loop.time(), exchange.snapshot.limits.failed_mark)
     if rule.prunable and endpoint.tls:
         router.prune(attempt.permit.route.key, endpoint)
 

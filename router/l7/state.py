@@ -81,12 +81,13 @@ class Exchange:
     """One request and its response.
 
     `whole` is the body where all of it came with the head (None: it streams); `answering` is set once a byte of a final
-    response may have gone to the client; `keep` says whether the connection may carry another request.
+    response may have gone to the client; `keep` says whether the connection may carry another request. `started` is
+    the loop's clock, for deadlines; `clock` and `forwarded` are exact ones, for the record.
     """
 
     __slots__ = (
-        "answering", "body", "component", "conn", "head", "ids", "keep", "malformed", "record", "router", "selector", "snapshot",
-        "started", "target", "whole",
+        "answering", "body", "clock", "component", "conn", "forwarded", "head", "ids", "keep", "malformed", "record", "router",
+        "selector", "snapshot", "started", "target", "whole",
     )  # fmt: skip
 
     def __init__(self, router: Router, conn: Downstream, head: RequestHead | Malformed) -> None:
@@ -97,6 +98,7 @@ class Exchange:
         self.snapshot = snapshot = router.live.snapshot
         conn.under(snapshot)
         self.started = router.loop.time()
+        self.clock = self.forwarded = time.perf_counter()
         self.ids = make_ids(self.head.fields, snapshot.headers, router.entropy.take())
         self.record = AccessRecord(time.time())
         self.keep = False
@@ -115,9 +117,11 @@ class Exchange:
     async def send(self, data: bytes) -> None:
         """Send to the client. Raises Fault when it is gone, or takes nothing for too long."""
         try:
-            rest = self.conn.stream.push(data)
-            if rest is not None:
-                await self.conn.stream.send(rest, self.router.loop.time() + self.snapshot.limits.client_write_stall)
+            stream = self.conn.stream
+            rest: bytes | memoryview | None = stream.push(data)
+            while rest is not None:  # a slow client may take as long as it likes, as long as it takes something
+                await stream.writable(self.router.loop.time() + self.snapshot.limits.client_write_stall)
+                rest = stream.push(rest)
         except (OSError, TimeoutError) as error:
             raise Fault("client_gone_while_streaming", type(error).__name__) from error
 
@@ -182,7 +186,7 @@ class Exchange:
         """Exactly one record, and the numbers."""
         record, router = self.record, self.router
         record.bytes_in = self.body.received
-        record.response_time = seconds = router.loop.time() - self.started
+        record.response_time = seconds = time.perf_counter() - self.clock
         metrics = router.metrics
         metrics.count_response(record.status)
         metrics.gorouter_time.observe(seconds - record.app_time)

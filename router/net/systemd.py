@@ -14,12 +14,19 @@ FIRST_FD = 3
 
 
 def inherited_sockets(environ: MutableMapping[str, str]) -> dict[int, socket.socket]:
-    """Listening stream sockets passed by socket activation, by port. Takes the variables away, so that no child believes them."""
+    """Listening stream sockets passed by socket activation, by port (the first of each).
+
+    Takes the variables away, so that no child believes them.
+    """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdigit():
         return {}
-    return {int(sock.getsockname()[1]): sock for sock in _stream_sockets(int(count))}
+    found: dict[int, socket.socket] = {}
+    for sock in _stream_sockets(int(count)):
+        if found.setdefault(int(sock.getsockname()[1]), sock) is not sock:
+            sock.close()
+    return found
 
 
 def _stream_sockets(count: int) -> Iterator[socket.socket]:

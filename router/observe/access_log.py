@@ -18,6 +18,8 @@ __all__ = ["BATCH", "AccessLog", "AccessLogOptions", "AccessRecord"]
 
 BATCH = 256
 """Records that are formatted at a time, at the latest."""
+LONG = 4096
+"""Bytes of a peer's words in one record that is formatted at once: many of them in one batch would hold up all requests."""
 
 
 class AccessLog:
@@ -47,7 +49,7 @@ class AccessLog:
             return
         pending = self._pending
         pending.append(record)
-        if len(pending) >= BATCH:
+        if len(pending) >= BATCH or _said(record) > LONG:
             self.flush()
 
     def flush(self) -> None:
@@ -76,6 +78,12 @@ class AccessLog:
             sink.close(timeout) for sink in self._sinks
         ]  # a slow one must not keep the next from closing
         return all(written)
+
+
+def _said(record: AccessRecord) -> int:
+    """Bytes that the client chose freely."""
+    said = len(record.uri) + len(record.user_agent) + len(record.referer) + len(record.host) + len(record.x_forwarded_for)
+    return said + sum(map(len, record.extra_headers)) if record.extra_headers else said
 
 
 def _always_logged(record: AccessRecord) -> bool:

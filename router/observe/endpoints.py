@@ -15,7 +15,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from registry.endpoint import Endpoint, Route
+from registry.endpoint import Route
+from registry.table import endpoint_json
 from router.observe.health import Health
 from router.observe.metrics import CONTENT_TYPE, Metrics
 from router.wire.http1 import Fields, RequestHead
@@ -101,32 +102,10 @@ def render_routes(routes: Iterable[Route]) -> Iterator[bytes]:
     pieces: list[str] = []
     separator = "{"
     for route in routes:
-        endpoints = [_endpoint(endpoint, route) for endpoint in route.pool.endpoints]
+        endpoints = [endpoint_json(endpoint, route.pool) for endpoint in route.pool.endpoints]
         pieces.append(f"{separator}{json.dumps(route.key)}:{json.dumps(endpoints, separators=(',', ':'))}")
         separator = ","
         if len(pieces) >= _ROUTES_A_PIECE:
             yield "".join(pieces).encode("ascii")
             pieces.clear()
     yield ("".join(pieces) + ("{}" if separator == "{" else "}")).encode("ascii")
-
-
-def _endpoint(endpoint: Endpoint, route: Route) -> dict[str, object]:
-    balancing = route.pool.balancing
-    shown: dict[str, object] = {
-        "address": endpoint.address,
-        "availability_zone": endpoint.availability_zone,
-        "protocol": endpoint.protocol,
-        "tls": endpoint.tls,
-        "ttl": int(endpoint.ttl),
-        "tags": dict(endpoint.tags),
-    }
-    optional: dict[str, object] = {
-        "route_service_url": route.pool.route_service_url,
-        "isolation_segment": endpoint.isolation_segment,
-        "private_instance_id": endpoint.instance_id,
-        "server_cert_domain_san": endpoint.san,
-        "load_balancing_algorithm": balancing.algorithm,
-        "hash_header": balancing.hash_header,
-        "hash_balance": balancing.hash_balance,
-    }
-    return shown | {name: value for name, value in optional.items() if value}

@@ -25,7 +25,7 @@ def escape(text: bytes) -> bytes:
     if not text.translate(None, PLAIN):
         return text
     # Bytes that are not UTF-8 arrive as lone surrogates, which no valid input contains.
-    return "".join(map(_character, text.decode("utf-8", "surrogateescape"))).encode("utf-8")
+    return text.decode("utf-8", "surrogateescape").translate(_ESCAPES).encode("utf-8")
 
 
 def _character(character: str) -> str:
@@ -41,3 +41,13 @@ def _character(character: str) -> str:
     if unicodedata.category(character)[0] in "LMNPS":
         return character
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+class _Escapes(dict[int, str]):
+    """What `str.translate` asks: every byte's answer is here, that of any other character is found anew, so nothing grows."""
+
+    def __missing__(self, code: int) -> str:
+        return _character(chr(code))
+
+
+_ESCAPES = _Escapes({code: _character(chr(code)) for code in (*range(0x100), *range(0xDC80, 0xDD00))})

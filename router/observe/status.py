@@ -1,6 +1,6 @@
 """The operator's HTTP server: a thin shell around endpoints.py; listeners for health, routes, metrics.
 
-Promises: at most MAX_CONNECTIONS at a time (more are closed at once), a head of at most MAX_HEAD bytes within
+Promises: at most MAX_CONNECTIONS at a time (for more the oldest without a head is closed, else the new one), a head of at most MAX_HEAD bytes within
 HEAD_SECONDS, an answer within ANSWER_SECONDS, one request a connection; nothing a client sends raises out of
 here; `close` leaves no connection behind.
 Refuses to know what is answered. Not on the data path, so asyncio's streams and the standard library's TLS
@@ -39,6 +39,7 @@ class StatusServer:
         self._handlers = handlers
         self._head_seconds = head_seconds
         self._open: set[asyncio.StreamWriter] = set()
+        self._silent: dict[asyncio.StreamWriter, None] = {}  # of the open ones those without a head, oldest first
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
@@ -63,13 +64,15 @@ class StatusServer:
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._open) >= MAX_CONNECTIONS:
+        if len(self._open) >= MAX_CONNECTIONS and not self._shed():
             writer.transport.abort()
             return
         self._open.add(writer)
+        self._silent[writer] = None
         try:
             async with asyncio.timeout(self._head_seconds):
                 request = await _read_head(reader)
+            self._silent.pop(writer, None)
             if request is not None:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await self._answer(request, writer)
@@ -77,7 +80,18 @@ class StatusServer:
             writer.transport.abort()
         finally:
             self._open.discard(writer)
+            self._silent.pop(writer, None)
             writer.close()
+
+    def _shed(self) -> bool:
+        """Make room: whoever has said nothing for longest goes, or silence could keep the load balancers' probes out."""
+        oldest = next(iter(self._silent), None)
+        if oldest is None:
+            return False
+        del self._silent[oldest]
+        self._open.discard(oldest)
+        oldest.transport.abort()
+        return True
 
     async def _answer(self, request: RequestHead | Malformed, writer: asyncio.StreamWriter) -> None:
         if isinstance(request, Malformed):
