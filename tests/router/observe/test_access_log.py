@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router.observe.access_log import BATCH, AccessLog, AccessLogOptions, AccessRecord
+from router.observe.access_log import BATCH, LONG, AccessLog, AccessLogOptions, AccessRecord
 from router.observe.sink import FileTarget, Sink
 
 
@@ -47,6 +47,19 @@ def test_records_wait_until_flushed() -> None:
     assert target.lines == []
     assert log.close(10)
     assert [line[:5] for line in target.lines] == [b"h - ["]
+
+
+def test_a_long_record_is_flushed_at_once() -> None:
+    """Attack 52: hundreds of heads of 64 KiB are not formatted in one go, during which nobody else would be served."""
+    target = ListTarget()
+    log = AccessLog(AccessLogOptions(), [Sink(target)])
+    long = record()
+    long.user_agent = b"\xff" * (LONG + 1)
+    log.add(record())
+    log.add(long)
+    assert target.written.wait(10)
+    assert len(target.lines) == 2
+    log.close(10)
 
 
 def test_a_full_batch_is_flushed_at_once() -> None:
