@@ -1,8 +1,8 @@
 """The operator's HTTP server: a thin shell around endpoints.py; listeners for health, routes, metrics.
 
-Promises: at most MAX_CONNECTIONS at a time (for more the oldest without a head is closed, else the new one), a head of at most MAX_HEAD bytes within
-HEAD_SECONDS, an answer within ANSWER_SECONDS, one request a connection; nothing a client sends raises out of
-here; `close` leaves no connection behind.
+Promises: at most MAX_CONNECTIONS at a time (for one more the oldest that still owes its head is closed, else that one), a head
+of at most MAX_HEAD bytes within HEAD_SECONDS, an answer within ANSWER_SECONDS, one request a connection; nothing a client sends
+raises out of here; `close` leaves no connection behind.
 Refuses to know what is answered. Not on the data path, so asyncio's streams and the standard library's TLS
 serve here.
 """

@@ -135,18 +135,21 @@ def test_a_client_that_leaves_early_is_forgotten() -> None:
     assert run(main).endswith(b"ok\n")
 
 
-def test_too_many_connections_are_closed_at_once() -> None:
-    """MAX_CONNECTIONS may wait for their heads; one more gets nothing."""
+def test_silent_connections_keep_nobody_out() -> None:
+    """Attack 76: MAX_CONNECTIONS may wait for their heads; for one more the oldest of them is closed, so probes are answered."""
 
     async def main() -> bytes:
         async with serving() as port:
             waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
             answer = await exchange(port, b"GET /health HTTP/1.0\r\n\r\n")
+            with suppress(ConnectionResetError):
+                assert await waiting[0][0].read() == b""
+            assert not waiting[1][0].at_eof()
             for _, writer in waiting:
                 await left(writer)
             return answer
 
-    assert run(main) == b""
+    assert run(main).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_close_ends_open_connections() -> None:
