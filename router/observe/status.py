@@ -30,6 +30,7 @@ MAX_CONNECTIONS = 64
 HEAD_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 HANDSHAKE_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
 
 
 class StatusServer:
@@ -40,6 +41,7 @@ class StatusServer:
         self._head_seconds = head_seconds
         self._open: set[asyncio.StreamWriter] = set()
         self._silent: dict[asyncio.StreamWriter, None] = {}  # of the open ones those without a head, oldest first
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
@@ -61,9 +63,15 @@ class StatusServer:
             self._server.close()
             for writer in list(self._open):
                 writer.transport.abort()
+            if self._tasks:  # they end by themselves; Python 3.11 complains of handlers that are cancelled
+                await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         if len(self._open) >= MAX_CONNECTIONS and not self._shed():
             writer.transport.abort()
             return
