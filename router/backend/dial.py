@@ -42,7 +42,8 @@ _HANDSHAKE_FAULTS: Final[dict[str, Kind]] = {
     "alert_unknown_ca": "tls_client_certificate_rejected",
     "alert_bad_certificate": "tls_client_certificate_rejected",
 }
-_OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
+"""What this machine lacks (descriptors, memory, local ports) says nothing about an endpoint."""
 
 
 def why_reset(error: OSError, upstream: Upstream) -> Kind:
@@ -141,7 +142,7 @@ class Dialer:
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
-            raise Fault("out_of_descriptors" if error.errno in _OUT_OF_DESCRIPTORS else "dial_failed", str(error)) from error
+            raise _not_connected(error.errno or 0) from error
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = Stream(sock, self._loop, self._wheel)
@@ -154,7 +155,7 @@ class Dialer:
                 await stream.writable(until)
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                raise Fault("dial_failed", errno.errorcode.get(code, str(code)))
+                raise _not_connected(code)
         except TimeoutError as error:
             stream.close()
             raise Fault("dial_timeout") from error
@@ -201,6 +202,10 @@ class Dialer:
             stream.reset()
             raise
         return stream
+
+
+def _not_connected(code: int) -> Fault:
+    return Fault("out_of_descriptors" if code in _OURS else "dial_failed", errno.errorcode.get(code, str(code)))
 
 
 def _check_name(stream: TlsStream, endpoint: Endpoint) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import errno
 import socket
 import ssl
 import threading
@@ -55,6 +56,22 @@ async def test_a_name_is_looked_up(backend: EchoBackend) -> None:
     """Registrations carry addresses; a name costs a look-up in a thread."""
     upstream = await dialer().dial(endpoint(backend.port, "localhost"))
     upstream.close()
+
+
+class Portless(socket.socket):
+    """A socket of a machine that has no local port left."""
+
+    def connect_ex(self, address: object, /) -> int:
+        return errno.EADDRNOTAVAIL
+
+
+async def test_a_lack_of_local_ports_is_not_the_endpoints_fault(backend: EchoBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack 81: it is the router's, and neither marks nor prunes, or one busy minute would empty the table of TLS endpoints."""
+    monkeypatch.setattr("router.backend.dial.socket.socket", Portless)
+    with pytest.raises(Fault) as raised:
+        await dialer().dial(endpoint(backend.port))
+    assert raised.value.side == "router"
+    assert not (raised.value.rule.failable or raised.value.rule.prunable)
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
