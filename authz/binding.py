@@ -64,9 +64,7 @@ def check_binding(
     if binding.domain != domain.pattern:
         return _wrong_domain(binding, domain)
     if not binding.verified:
-        return _failed(
-            "not_verified", _NOT_ENFORCED + domain.pattern + " (no client certificate was verified)"
-        )
+        return _failed("not_verified", _NOT_ENFORCED + domain.pattern + " (no client certificate was verified)")
     # The caller's word for today and the domain's own must agree; if they do not, believe neither.
     return BOUND_DOMAIN if binding.client_policy == domain.client_policy else _changed(binding)
 
@@ -88,9 +86,7 @@ def _stale(binding: TlsBinding, today: str, now_epoch: float, revoked: bool) -> 
     if binding.client_policy != today:
         return _changed(binding)
     if revoked:
-        return _failed(
-            "certificate_revoked", "the client certificate is revoked by a CRL loaded since the handshake"
-        )
+        return _failed("certificate_revoked", "the client certificate is revoked by a CRL loaded since the handshake")
     if binding.not_after is not None and not now_epoch <= binding.not_after:
         return _failed("certificate_expired", "the client certificate has expired since the handshake")
     return None

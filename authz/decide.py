@@ -82,20 +82,14 @@ _DENIALS: dict[Column, tuple[Layer, str, str, DenyLabel]] = {
     "invalid_route_policy": _INVALID,
 }
 
-_FORWARDED = Check(
-    "route", "not_demanded", True, "no option of the route is enforced, and the domain demands none"
-)
+_FORWARDED = Check("route", "not_demanded", True, "no option of the route is enforced, and the domain demands none")
 _IDENTIFIED = Check("identity", "identity_extraction", True, "the verified certificate names the caller")
 _DOMAIN_ANY = Check("domain", "domain:any", True, "the domain has no list of callers")
 _DOMAIN_ORGS = Check("domain", "domain:orgs", True, "the caller's org is in authorization.config.orgs")
-_DOMAIN_SPACES = Check(
-    "domain", "domain:spaces", True, "the caller's space is in authorization.config.spaces"
-)
+_DOMAIN_SPACES = Check("domain", "domain:spaces", True, "the caller's space is in authorization.config.spaces")
 _SCOPED = {
     "org": Check("domain", "domain:scope=org", True, "the endpoint choice is bound to the caller's org"),
-    "space": Check(
-        "domain", "domain:scope=space", True, "the endpoint choice is bound to the caller's space"
-    ),
+    "space": Check("domain", "domain:scope=space", True, "the endpoint choice is bound to the caller's space"),
 }
 _MATCHED = "the caller is allowed by the route"
 
@@ -107,9 +101,7 @@ def row_of(domain: DomainPolicy | None) -> Row:
     return "domains" if domain.dialect == "domains" else domain.mode
 
 
-def decide(
-    bound: Check, domain: DomainPolicy | None, caller: Caller | IdentityError | None, policy: PoolPolicy
-) -> Decision:
+def decide(bound: Check, domain: DomainPolicy | None, caller: Caller | IdentityError | None, policy: PoolPolicy) -> Decision:
     """Judge one exchange by check_binding's answer and the connection's caller (None: no verified leaf)."""
     if not bound.passed:
         return misdirected(bound)
@@ -140,9 +132,7 @@ def unenforced(domain: DomainPolicy | None, policy: PoolPolicy) -> str | None:
     return None
 
 
-def _judge(
-    bound: Check, domain: DomainPolicy | None, caller: Caller | IdentityError | None, policy: PoolPolicy
-) -> Decision:
+def _judge(bound: Check, domain: DomainPolicy | None, caller: Caller | IdentityError | None, policy: PoolPolicy) -> Decision:
     name = row_of(domain)
     row = TABLE[name]
     enforced: list[MtlsOptions | RoutePolicies] = []
@@ -159,9 +149,7 @@ def _judge(
     known = caller if isinstance(caller, Caller) and domain is not None and domain.reads_identity else None
     if domain is not None and (enforced or name == "cf_identity"):
         if known is None:
-            return _deny(
-                [bound], "identity", "identity_extraction", _why_unknown(domain, caller), "no_identity"
-            )
+            return _deny([bound], "identity", "identity_extraction", _why_unknown(domain, caller), "no_identity")
         trail = [bound, _IDENTIFIED]
         if ignored is not None:
             trail.append(Check("route", "not_enforced", True, _ignored(domain, ignored)))
@@ -212,9 +200,7 @@ def _judge_boundary(trail: list[Check], domain: DomainPolicy, caller: Caller) ->
         trail.append(_DOMAIN_ORGS)
     elif domain.spaces is not None:
         if caller.space not in domain.spaces:
-            reason = (
-                f"caller {_named(caller, 'space')} not in authorization.config.spaces of {domain.pattern}"
-            )
+            reason = f"caller {_named(caller, 'space')} not in authorization.config.spaces of {domain.pattern}"
             return _deny(trail, "domain", "domain:spaces", reason, "domain_spaces")
         trail.append(_DOMAIN_SPACES)
     else:
@@ -260,9 +246,7 @@ def _why_unknown(domain: DomainPolicy, caller: Caller | IdentityError | None) ->
     if isinstance(caller, IdentityError):
         return caller.detail
     if not domain.reads_identity:
-        return (
-            f"{domain.pattern} reads no identity (xfcc.identity_extractor: none), and the route demands one"
-        )
+        return f"{domain.pattern} reads no identity (xfcc.identity_extractor: none), and the route demands one"
     return "no client certificate was verified on this connection"
 
 

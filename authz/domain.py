@@ -45,9 +45,7 @@ class DomainPolicy:
         if not _is_pattern(self.pattern):
             raise ValueError(where + "domain must be a lower-case host or *.suffix, without a trailing dot")
         if self.orgs is not None and self.spaces is not None:
-            raise ValueError(
-                where + "authorization.config.orgs and authorization.config.spaces exclude each other"
-            )
+            raise ValueError(where + "authorization.config.orgs and authorization.config.spaces exclude each other")
         if (self.orgs is not None or self.spaces is not None) and not enforcing:
             raise ValueError(where + "authorization.config needs authorization.mode: cf_identity")
         if self.report_only and not enforcing:
@@ -96,10 +94,4 @@ class DomainTable:
 
 def _is_pattern(pattern: str) -> bool:
     host = pattern.removeprefix("*.")
-    return (
-        bool(host)
-        and host == host.lower()
-        and "*" not in host
-        and not host.startswith(".")
-        and host[-1] != "."
-    )
+    return bool(host) and host == host.lower() and "*" not in host and not host.startswith(".") and host[-1] != "."

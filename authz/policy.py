@@ -176,20 +176,14 @@ def _invalid(mtls: bool, policies: bool) -> RoutePolicy:
 
 
 def _mtls_options(keys: list[str], values: Mapping[str, object], warnings: list[str]) -> MtlsOptions:
-    apps, spaces, orgs = (
-        _guids(key, values, warnings) if key in keys else _NOBODY for key in _MTLS_LISTS
-    )
+    apps, spaces, orgs = (_guids(key, values, warnings) if key in keys else _NOBODY for key in _MTLS_LISTS)
     allow_any = _ALLOW_ANY in keys and _boolean(values, warnings)
     # Any key that looks like a list counts as one: a misspelt list must not turn into "anybody".
     if allow_any and any(key.startswith("mtls_allowed") for key in keys):
         allow_any = False
-        warnings.append(
-            "mtls_allow_any: true excludes the mtls_allowed_* lists: it is dropped, the lists stand"
-        )
+        warnings.append("mtls_allow_any: true excludes the mtls_allowed_* lists: it is dropped, the lists stand")
     known = tuple(key for key in (*_MTLS_LISTS, _ALLOW_ANY) if key in keys)
-    _warn_unknown(
-        keys, known, "mtls_allowed_apps, mtls_allowed_spaces, mtls_allowed_orgs or mtls_allow_any", warnings
-    )
+    _warn_unknown(keys, known, "mtls_allowed_apps, mtls_allowed_spaces, mtls_allowed_orgs or mtls_allow_any", warnings)
     return MtlsOptions(Callers(apps, spaces, orgs, allow_any), known)
 
 
@@ -227,11 +221,7 @@ def _sources(values: Mapping[str, object], warnings: list[str]) -> Callers:
     skipped: list[str] = []
     for entry in others:
         kind, guid = next(
-            (
-                (name, parse_guid(entry[len(head) :]))
-                for head, name in _KINDS.items()
-                if entry.startswith(head)
-            ),
+            ((name, parse_guid(entry[len(head) :])) for head, name in _KINDS.items() if entry.startswith(head)),
             ("", None),
         )
         if guid is None:

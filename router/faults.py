@@ -97,9 +97,7 @@ FAULTS: Final[dict[Kind, FaultRule]] = {
     "tls_name_mismatch": _endpoint(503, "certificate name mismatch", failable=True, prunable=True),
     "tls_untrusted": _endpoint(526, "certificate not trusted", failable=True, prunable=True),
     "tls_expired": _endpoint(526, "certificate expired or not yet valid", failable=True, prunable=True),
-    "tls_client_certificate_rejected": _endpoint(
-        496, "client certificate rejected", failable=True, prunable=True
-    ),
+    "tls_client_certificate_rejected": _endpoint(496, "client certificate rejected", failable=True, prunable=True),
     "connection_closed": _endpoint(502, "connection closed", "idempotent_reused"),
     "connection_reset": _endpoint(502, "connection reset", "idempotent_reused", failable=True),
     "response_malformed": _endpoint(502, "malformed response", "no"),
@@ -107,9 +105,7 @@ FAULTS: Final[dict[Kind, FaultRule]] = {
     "response_truncated": _endpoint(502, "response cut short", "no"),
     "endpoint_timeout": _endpoint(502, "timeout", "no"),
     "client_cancelled": FaultRule("downstream", 499, "endpoint_failure (request cancelled)", "no"),
-    "client_gone_while_streaming": FaultRule(
-        "downstream", 499, "client-conn-closed-during-response-streaming", "no"
-    ),
+    "client_gone_while_streaming": FaultRule("downstream", 499, "client-conn-closed-during-response-streaming", "no"),
     "request_timeout": FaultRule("downstream", 408, "request_timeout", "no"),
     "request_malformed": FaultRule("downstream", 400, "malformed_request", "no"),
     "request_body_too_large": FaultRule("downstream", 413, "request_body_too_large", "no"),

@@ -93,7 +93,6 @@ class Limits:
     accept_pause: float = 0.2
     """Seconds without accepting after descriptors ran out. Attack 81: recovery within one second."""
 
-
     drain_wait: float = 20.0
     """Seconds of bad health while still serving. `drain_wait`. Attack 82."""
     drain_deadline: float = 900.0

@@ -202,9 +202,7 @@ def _dialer(config: Config, limits: Limits, loop: asyncio.AbstractEventLoop, whe
             chain=own[0] if own is not None else (),
             key=own[1] if own is not None else None,
         )
-        return Dialer(
-            tls, loop, wheel, limits.dial_deadline, limits.backend_handshake_deadline, limits.keep_alive_probe_interval
-        )
+        return Dialer(tls, loop, wheel, limits.dial_deadline, limits.backend_handshake_deadline, limits.keep_alive_probe_interval)
     except (SSL.Error, ValueError) as error:
         raise CompileError("backends", str(error)) from error
 

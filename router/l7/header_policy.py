@@ -152,9 +152,7 @@ def _judge_response(name: bytes, removed: frozenset[bytes]) -> int:
 def _addition(name: str, value: str) -> tuple[bytes, bytes, bytes]:
     written = _name("http_rewrite", name)
     if _FIELD_VALUE.fullmatch(value) is None:
-        raise ValueError(
-            f"http_rewrite: the value of {name} must be printable ASCII without outer blanks: {value[:64]!r}"
-        )
+        raise ValueError(f"http_rewrite: the value of {name} must be printable ASCII without outer blanks: {value[:64]!r}")
     return written.lower(), written, value.encode("ascii")
 
 

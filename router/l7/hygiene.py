@@ -93,9 +93,9 @@ def make_ids(fields: Fields, policy: HeaderPolicy, random: bytes) -> RequestIds:
     parse).
     """
     digits = random.hex()
-    vcap = (
-        f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[random[8] & 3]}{digits[17:20]}-{digits[20:32]}"
-    ).encode("ascii")
+    vcap = (f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[random[8] & 3]}{digits[17:20]}-{digits[20:32]}").encode(
+        "ascii"
+    )
     sent = [field for field in fields if field[0] in _NAMING]
     trace_id, span_id = vcap.replace(b"-", b""), digits[32:48].encode("ascii")
     if not sent and policy.w3c_key is not None and not policy.zipkin:
@@ -186,9 +186,7 @@ def response_fields(
     return _rewritten(out, policy) if policy.removed or policy.added else out
 
 
-def refusal_fields(
-    fields: Fields, policy: HeaderPolicy, ids: RequestIds, extra: Iterable[tuple[bytes, bytes]] = ()
-) -> Fields:
+def refusal_fields(fields: Fields, policy: HeaderPolicy, ids: RequestIds, extra: Iterable[tuple[bytes, bytes]] = ()) -> Fields:
     """The fields of a response that the router made itself: named by both ids, then rewritten too."""
     out = [*fields, (b"X-Vcap-Request-Id", ids.vcap), (b"X-Request-Id", ids.request), *extra]
     return _rewritten(out, policy)

@@ -103,38 +103,24 @@ REFUSALS: Final[dict[Code, RefusalRule]] = {
     "invalid_cf_process_instance_header": RefusalRule(
         400, "invalid_cf_process_instance_header", "Invalid X-CF-Process-Instance Header", _NEVER
     ),
-    "no_endpoints": RefusalRule(
-        503, "no_endpoints", "Requested route ('{host}') has no available endpoints.", _BRIEFLY
-    ),
+    "no_endpoints": RefusalRule(503, "no_endpoints", "Requested route ('{host}') has no available endpoints.", _BRIEFLY),
     "Connection Limit Reached": RefusalRule(
         503, "Connection Limit Reached", "Requested route ('{host}') has reached the connection limit."
     ),
-    "route_service_unsupported": RefusalRule(
-        502, "route_service_unsupported", "Support for route services is disabled."
-    ),
+    "route_service_unsupported": RefusalRule(502, "route_service_unsupported", "Support for route services is disabled."),
     "mtls_domain_mismatch": RefusalRule(421, "mtls_domain_mismatch", None),
     "mtls_authorization_denied": RefusalRule(403, "mtls_authorization_denied", None, body=b"Forbidden"),
     "malformed_request": RefusalRule(400, "malformed_request", "Malformed request", close=True),
-    "connect": RefusalRule(
-        405, "malformed_request", "CONNECT is not supported", close=True, extra=((b"Allow", _METHODS),)
-    ),
+    "connect": RefusalRule(405, "malformed_request", "CONNECT is not supported", close=True, extra=((b"Allow", _METHODS),)),
     "request_timeout": RefusalRule(408, "request_timeout", "The request did not arrive in time", close=True),
-    "request_body_too_large": RefusalRule(
-        413, "request_body_too_large", "The request body exceeds the limit", close=True
-    ),
+    "request_body_too_large": RefusalRule(413, "request_body_too_large", "The request body exceeds the limit", close=True),
     "uri_too_long": RefusalRule(414, "malformed_request", "The request target is too long", close=True),
-    "expectation_failed": RefusalRule(
-        417, "malformed_request", "Only the expectation 100-continue is supported", close=True
-    ),
-    "max-request-size-exceeded": RefusalRule(
-        431, "max-request-size-exceeded", "The request head exceeds the limit", close=True
-    ),
+    "expectation_failed": RefusalRule(417, "malformed_request", "Only the expectation 100-continue is supported", close=True),
+    "max-request-size-exceeded": RefusalRule(431, "max-request-size-exceeded", "The request head exceeds the limit", close=True),
     "unsupported_transfer_encoding": RefusalRule(
         501, "malformed_request", "The transfer coding or method is not supported", close=True
     ),
-    "unsupported_http_version": RefusalRule(
-        505, "malformed_request", "Only HTTP/1.0 and HTTP/1.1 are supported", close=True
-    ),
+    "unsupported_http_version": RefusalRule(505, "malformed_request", "Only HTTP/1.0 and HTTP/1.1 are supported", close=True),
     "unknown_failure": RefusalRule(502, "unknown_failure", "The router failed to handle the request"),
 }
 
@@ -159,9 +145,7 @@ _PLAIN: Final = ((b"Content-Type", b"text/plain; charset=utf-8"), (b"X-Content-T
 _SHOWN_LENGTH = 253  # characters of a peer's text in a body: a whole host name
 
 
-def refusal(
-    code: Code, *, is_head: bool = False, host: str = "", instance: str = "", guid: str = ""
-) -> Refusal:
+def refusal(code: Code, *, is_head: bool = False, host: str = "", instance: str = "", guid: str = "") -> Refusal:
     """The response for `code`. `host`, `instance` and `guid` are what the peer asked for: shown bounded,
     escaped.
     """

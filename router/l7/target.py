@@ -13,9 +13,7 @@ from typing import NamedTuple
 from registry.hostname import Host, canonical
 from router.wire.http1 import Malformed, RequestHead
 
-_MAX_AUTHORITY = (
-    262  # bytes: a 253-byte name, its trailing dot, a colon and five digits; more cannot be right
-)
+_MAX_AUTHORITY = 262  # bytes: a 253-byte name, its trailing dot, a colon and five digits; more cannot be right
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"([Hh][Tt][Tt][Pp][Ss]?)://([^/?]*)([^?]*)(?:\?.*)?", re.DOTALL)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -81,11 +79,7 @@ def _absolute(authority: _Authority, raw: bytes) -> Target | Malformed:
     scheme, named, path = match.groups()
     other = _authority(named)
     default = _DEFAULT_PORT[scheme.lower()]
-    if (
-        other is None
-        or other.host != authority.host
-        or (other.port or default) != (authority.port or default)
-    ):
+    if other is None or other.host != authority.host or (other.port or default) != (authority.port or default):
         return Malformed("host_mismatch", 400)
     return _with_path(authority.host, path or b"/", raw)
 

@@ -118,9 +118,7 @@ class Renderer:
         )
         self._timestamps = Timestamps()
         self._texts: dict[str, bytes] = {}
-        self.render: Callable[[AccessRecord], bytes] = (
-            self.render_json if options.format == "json" else self.render_line
-        )
+        self.render: Callable[[AccessRecord], bytes] = self.render_json if options.format == "json" else self.render_line
 
     def render_line(self, record: AccessRecord) -> bytes:
         """GoRouter's line, without its line feed."""
@@ -179,9 +177,7 @@ class Renderer:
             known(record.app_id),
             known(record.app_index),
             known(record.instance_id),
-            b"".join([b"%b:%b " % (name, render(record)) for name, render in self._extra_fields])
-            if self._extra_fields
-            else b"",
+            b"".join([b"%b:%b " % (name, render(record)) for name, render in self._extra_fields]) if self._extra_fields else b"",
             known(record.router_error),
             self._headers(record.extra_headers, cut=cut) if self._extra_headers else b"",
         )

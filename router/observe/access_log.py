@@ -29,9 +29,7 @@ class AccessLog:
     Without a sink nothing is logged. Serves one thread.
     """
 
-    def __init__(
-        self, options: AccessLogOptions, sinks: Iterable[Sink], random: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, options: AccessLogOptions, sinks: Iterable[Sink], random: Callable[[], float] = random.random) -> None:
         self._renderer = Renderer(options)
         self._sinks = tuple(sinks)
         self._share = options.sampling
@@ -74,9 +72,7 @@ class AccessLog:
         """Write what was collected, for at most `timeout` seconds a sink; say whether all of it was
         written."""
         self.flush()
-        written = [
-            sink.close(timeout) for sink in self._sinks
-        ]  # a slow one must not keep the next from closing
+        written = [sink.close(timeout) for sink in self._sinks]  # a slow one must not keep the next from closing
         return all(written)
 
 

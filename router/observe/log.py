@@ -167,9 +167,7 @@ class Logger:
             return
         held_back = self._output.admit(self.source, event)
         if held_back >= 0:
-            self._output.emit(
-                level, self.source, event, {**data, "suppressed": held_back} if held_back else data
-            )
+            self._output.emit(level, self.source, event, {**data, "suppressed": held_back} if held_back else data)
 
     def _log(self, level: int, event: str, data: Mapping[str, object]) -> None:
         if level >= self._output.level:

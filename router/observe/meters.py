@@ -178,9 +178,7 @@ def render(families: Iterable[Family]) -> bytes:
 
 def label_text(names: Sequence[str], values: Sequence[str]) -> str:
     """`a="1",b="2"`, values bounded and escaped."""
-    return ",".join(
-        f'{name}="{_escaped(value[:MAX_LABEL])}"' for name, value in zip(names, values, strict=True)
-    )
+    return ",".join(f'{name}="{_escaped(value[:MAX_LABEL])}"' for name, value in zip(names, values, strict=True))
 
 
 def number(value: float) -> str:

@@ -77,9 +77,7 @@ class Metrics:
         )
         self.unregistry_message = self._counters("unregistry_message", "Unregister messages.", "component")
         self.routes_pruned = self._counter("routes_pruned", "Routes removed because they went stale.")
-        self.routes_registered = self._counter(
-            "routes_registered", "Endpoints registered for the first time."
-        )
+        self.routes_registered = self._counter("routes_registered", "Endpoints registered for the first time.")
         self.routes_unregistered = self._counter("routes_unregistered", "Endpoints unregistered.")
         self.total_routes = self._sampled("gauge", "total_routes", "Routes in the table.")
         self.ms_since_last_registry_update = self._sampled(
@@ -91,18 +89,12 @@ class Metrics:
             _bounds(meters, "route_registration_latency_histogram_buckets"),
         )
         self.nats_connected = self._sampled("gauge", "nats_connected", "1 while a NATS server is connected, else 0.")
-        self.buffered_messages = self._sampled(
-            "gauge", "buffered_messages", "NATS messages waiting to be read."
-        )
+        self.buffered_messages = self._sampled("gauge", "buffered_messages", "NATS messages waiting to be read.")
         self.total_dropped_messages = self._sampled(
             "gauge", "total_dropped_messages", "NATS messages dropped because too many were waiting."
         )
-        self.nats_messages_dropped = self._counters(
-            "nats_messages_dropped", "NATS messages not applied, by reason.", "reason"
-        )
-        self.route_options_rejected = self._counters(
-            "route_options_rejected", "Route options not applied, by reason.", "reason"
-        )
+        self.nats_messages_dropped = self._counters("nats_messages_dropped", "NATS messages not applied, by reason.", "reason")
+        self.route_options_rejected = self._counters("route_options_rejected", "Route options not applied, by reason.", "reason")
 
     def _define_requests(self, meters: Mapping[str, Sequence[float]], *, per_app: bool) -> None:
         self.total_requests = self._counters(
@@ -121,9 +113,7 @@ class Metrics:
         )
         empty = self.malformed_requests.labels("empty_content_length")
         self.empty_content_length_header.source = lambda: empty.value
-        self.websocket_upgrades = self._counter(
-            "websocket_upgrades", "Connections switched to another protocol."
-        )
+        self.websocket_upgrades = self._counter("websocket_upgrades", "Connections switched to another protocol.")
         self.websocket_failures = self._counter("websocket_failures", "Upgrades that failed.")
         self.latency = self._histograms(
             "latency",
@@ -153,9 +143,7 @@ class Metrics:
 
     def _define_backends(self) -> None:
         self.bad_gateways = self._counter("bad_gateways", "Requests answered 502.")
-        self.backend_invalid_id = self._counter(
-            "backend_invalid_id", "Backends whose certificate names another instance."
-        )
+        self.backend_invalid_id = self._counter("backend_invalid_id", "Backends whose certificate names another instance.")
         self.backend_invalid_tls_cert = self._counter(
             "backend_invalid_tls_cert", "Backends whose certificate is not trusted or has expired."
         )
@@ -176,9 +164,7 @@ class Metrics:
         self.tls_handshakes = self._counters(
             "tls_handshakes", "Client handshakes, by domain and result (`ok` or why not).", "domain", "result"
         )
-        self.mtls_decisions = self._counters(
-            "mtls_decisions", "Authorization decisions.", "domain", "result", "reason"
-        )
+        self.mtls_decisions = self._counters("mtls_decisions", "Authorization decisions.", "domain", "result", "reason")
         self.mtls_misdirected = self._counters(
             "mtls_misdirected", "Requests answered 421: the handshake did not enforce the domain.", "domain"
         )
@@ -191,21 +177,15 @@ class Metrics:
             "connections_accepted", "Client connections accepted, by listener.", "listener"
         )
         self.connections_open = self._sampled("gauge", "connections_open", "Client connections open now.")
-        self.connections_shed = self._counters(
-            "connections_shed", "Client connections closed by a limit, by reason.", "reason"
-        )
+        self.connections_shed = self._counters("connections_shed", "Client connections closed by a limit, by reason.", "reason")
         self.connections_refused = self._counters(
             "connections_refused", "Client connections ended before their first request, by reason.", "reason"
         )
         self.internal_errors = self._counter(
             "internal_errors", "Connections ended by an error in the router itself; each is logged."
         )
-        self.client_bytes = self._counters(
-            "client_bytes", "Body bytes exchanged with clients, `in` or `out`.", "direction"
-        )
-        self.config_reloads = self._counters(
-            "config_reloads", "Reloads of the configuration, by result.", "result"
-        )
+        self.client_bytes = self._counters("client_bytes", "Body bytes exchanged with clients, `in` or `out`.", "direction")
+        self.config_reloads = self._counters("config_reloads", "Reloads of the configuration, by result.", "result")
         self.access_log_dropped = self._sampled(
             "counter", "access_log_dropped", "Access-log lines that a slow or broken sink could not take."
         )
@@ -228,9 +208,7 @@ class Metrics:
     def _histogram(self, name: str, help_text: str, bounds: tuple[float, ...]) -> Histogram:
         return self._add(Single(name, "histogram", help_text, Histogram(bounds))).meter
 
-    def _histograms(
-        self, name: str, help_text: str, bounds: tuple[float, ...], *labels: str
-    ) -> Vector[Histogram]:
+    def _histograms(self, name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> Vector[Histogram]:
         return self._add(Vector(name, "histogram", help_text, labels, lambda: Histogram(bounds)))
 
     def _sampled(self, kind: str, name: str, help_text: str) -> Sampled:

@@ -47,9 +47,7 @@ class Trace(NamedTuple):
 def w3c_key(tenant: str) -> bytes:
     """The key of our tracestate entry, `gorouter` or `<tenant>@gorouter`; ValueError for a bad tenant."""
     if _TENANT.fullmatch(tenant) is None:
-        raise ValueError(
-            f"w3c_tenant_id: {tenant[:64]!r} is none: expected at most 241 of a-z, 0-9, _, -, * and /"
-        )
+        raise ValueError(f"w3c_tenant_id: {tenant[:64]!r} is none: expected at most 241 of a-z, 0-9, _, -, * and /")
     return f"{tenant}@gorouter".encode("ascii") if tenant else b"gorouter"
 
 
@@ -74,9 +72,7 @@ def new_trace(trace_id: bytes, span_id: bytes, key: bytes) -> Trace:
     return Trace(trace_id, [(b"traceparent", parent), (b"tracestate", key + b"=" + span_id)])
 
 
-def continue_trace(
-    incoming: Fields, trace_id: bytes, span_id: bytes, key: bytes | None, *, zipkin: bool
-) -> Trace:
+def continue_trace(incoming: Fields, trace_id: bytes, span_id: bytes, key: bytes | None, *, zipkin: bool) -> Trace:
     """Continue the trace that `incoming` (fields of any name) carries, else begin `trace_id`; our span is
     `span_id`.
 
@@ -120,11 +116,7 @@ def _others(states: bytes, key: bytes) -> list[bytes]:
 
 def _well_formed(incoming: Fields) -> dict[bytes, bytes]:
     """The B3 fields that are what they should be; of one that came twice, the last."""
-    return {
-        name: value
-        for name, value in incoming
-        if name in _B3_FORMS and _B3_FORMS[name].fullmatch(value) is not None
-    }
+    return {name: value for name, value in incoming if name in _B3_FORMS and _B3_FORMS[name].fullmatch(value) is not None}
 
 
 def _b3_trace_id(sent: dict[bytes, bytes]) -> bytes:

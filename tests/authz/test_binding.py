@@ -23,9 +23,7 @@ def _check(binding: TlsBinding | None, host: DomainPolicy | None) -> Check:
 
 
 @pytest.mark.parametrize(("binding", "host"), [(ON_B, B), (ON_OPEN, None), (None, None)])
-def test_a_host_fits_the_handshake_that_enforced_its_domain(
-    binding: TlsBinding | None, host: DomainPolicy | None
-) -> None:
+def test_a_host_fits_the_handshake_that_enforced_its_domain(binding: TlsBinding | None, host: DomainPolicy | None) -> None:
     """Contract a.3: mTLS A for A; open for open; plain HTTP for open."""
     assert _check(binding, host).passed
     assert not must_close(_check(binding, host))
@@ -50,9 +48,7 @@ def test_two_hosts_of_one_entry_share_a_connection() -> None:
         (replace(ON_B, verified=False), B, "not_verified"),
     ],
 )
-def test_a_host_that_does_not_fit_is_misdirected(
-    binding: TlsBinding | None, host: DomainPolicy | None, rule: str
-) -> None:
+def test_a_host_that_does_not_fit_is_misdirected(binding: TlsBinding | None, host: DomainPolicy | None, rule: str) -> None:
     """Attacks 1, 4, 5, 6, 8: 421, and the connection may go on for the hosts that it fits."""
     bound = _check(binding, host)
     denied = misdirected(bound)

@@ -28,9 +28,7 @@ SOURCES: dict[str, object] = {"route_policy_scope": "any", "route_policy_sources
 NO_OU = IdentityError("no_app", "certificate does not contain CF identity OU fields")
 
 
-def _decide(
-    host: DomainPolicy | None, policy: PoolPolicy, caller: Caller | IdentityError | None = CALLER
-) -> Decision:
+def _decide(host: DomainPolicy | None, policy: PoolPolicy, caller: Caller | IdentityError | None = CALLER) -> Decision:
     return decide(BOUND_OPEN if host is None else BOUND_DOMAIN, host, caller, policy)
 
 
@@ -135,15 +133,11 @@ def test_the_rows_cover_every_domain() -> None:
         ("domains", "route_policy"),
     ],
 )
-def test_without_identity_whatever_is_enforced_denies(
-    row: Row, column: str, caller: IdentityError | None
-) -> None:
+def test_without_identity_whatever_is_enforced_denies(row: Row, column: str, caller: IdentityError | None) -> None:
     """R328: 403 with a named reason."""
     denied = _deny(_decide(DOMAINS[row], COLUMNS[column], caller))
     assert (denied.status, denied.rule, denied.label) == (403, "identity_extraction", "no_identity")
-    assert denied.reason == (
-        caller.detail if caller else "no client certificate was verified on this connection"
-    )
+    assert denied.reason == (caller.detail if caller else "no client certificate was verified on this connection")
 
 
 def test_even_any_needs_an_identity() -> None:
@@ -264,9 +258,7 @@ def test_the_route_only_narrows() -> None:
         ),
     ],
 )
-def test_a_denial_names_rule_and_reason(
-    options: dict[str, object], rule: str, reason: str, label: str
-) -> None:
+def test_a_denial_names_rule_and_reason(options: dict[str, object], rule: str, reason: str, label: str) -> None:
     """R259, attack 30: the words of the log."""
     for host in (ENFORCING, SECOND):
         denied = _deny(_decide(host, pool(options)))

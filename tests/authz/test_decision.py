@@ -44,10 +44,7 @@ def test_the_log_fields_are_those_of_the_contract(decision: Decision, fields: tu
         (MISDIRECTED, "Misdirected (421) by plain_http: why."),
         (
             IGNORED,
-            (
-                "Forwarded without enforcement: "
-                "route specifies mtls_allowed_apps but its domain is no mTLS domain; rules ignored."
-            ),
+            ("Forwarded without enforcement: route specifies mtls_allowed_apps but its domain is no mTLS domain; rules ignored."),
         ),
     ],
 )

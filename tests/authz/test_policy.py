@@ -76,18 +76,14 @@ def test_the_first_dialect_is_read(options: dict[str, object], callers: Callers)
         ({"mtls_allow_any": True, "mtls_allowed_app": "g1"}, Callers()),
     ],
 )
-def test_any_beside_a_list_is_dropped_and_the_list_stands(
-    options: dict[str, object], callers: Callers
-) -> None:
+def test_any_beside_a_list_is_dropped_and_the_list_stands(options: dict[str, object], callers: Callers) -> None:
     """R258, K3: the wide `any` is the invalid one, even beside an empty, broken or misspelt list."""
     policy = registered(options)
     assert _mtls(policy) == callers
     assert sum("is dropped" in warning for warning in policy.warnings) == 1
 
 
-@pytest.mark.parametrize(
-    "value", [1, 0, 1.0, "True", "TRUE", "yes", " true", "1", "", None, [], {"a": 1}, [True]]
-)
+@pytest.mark.parametrize("value", [1, 0, 1.0, "True", "TRUE", "yes", " true", "1", "", None, [], {"a": 1}, [True]])
 def test_a_bad_allow_any_never_allows_anyone(value: object) -> None:
     """Decision 8: a bad pair counts as nothing, never as `any`."""
     policy = registered({"mtls_allow_any": value})
@@ -142,9 +138,7 @@ def test_an_unknown_key_of_the_dialect_makes_it_present_and_allows_nobody(key: s
     assert key in policy.warnings[0]
 
 
-@pytest.mark.parametrize(
-    "key", ["MTLS_allowed_apps", "xmtls_allow_any", "Route_policy_scope", "loadbalancing"]
-)
+@pytest.mark.parametrize("key", ["MTLS_allowed_apps", "xmtls_allow_any", "Route_policy_scope", "loadbalancing"])
 def test_keys_are_case_sensitive_and_others_do_not_concern_callers(key: str) -> None:
     """Decision 8: keys are case-sensitive."""
     assert registered({key: "any"}) is WITHOUT_OPTIONS
@@ -220,9 +214,7 @@ def test_a_malformed_source_is_skipped_and_any_stands_only_alone(sources: object
         (("mtls_allowed_apps", "route_policy_scope"), "invalid_route_policy"),
     ],
 )
-def test_a_map_that_is_invalid_as_a_whole_remembers_whose_keys_it_had(
-    keys: tuple[str, ...], column: str
-) -> None:
+def test_a_map_that_is_invalid_as_a_whole_remembers_whose_keys_it_had(keys: tuple[str, ...], column: str) -> None:
     """R321, decision 8: no pair of it is in effect, whatever it says."""
     policy = route_policy({"mtls_allow_any": True} if "mtls_x" in keys else {}, (), "invalid", keys)
     assert [part.column for part in policy.parts] == [column]
@@ -232,9 +224,7 @@ def test_a_map_that_is_invalid_as_a_whole_remembers_whose_keys_it_had(
 
 def test_both_dialects_on_one_route_are_two_parts() -> None:
     """Decision 4: both must allow."""
-    policy = registered(
-        {"mtls_allow_any": True, "route_policy_scope": "any", "route_policy_sources": "cf:any"}
-    )
+    policy = registered({"mtls_allow_any": True, "route_policy_scope": "any", "route_policy_sources": "cf:any"})
     assert [part.column for part in policy.parts] == ["mtls", "route_policy"]
 
 
@@ -300,9 +290,7 @@ MIXED = [
 
 
 @given(st.permutations(MIXED), st.lists(st.sampled_from(MIXED)))
-def test_a_conjunction_is_the_same_for_every_order_and_repetition(
-    order: list[RoutePolicy], again: list[RoutePolicy]
-) -> None:
+def test_a_conjunction_is_the_same_for_every_order_and_repetition(order: list[RoutePolicy], again: list[RoutePolicy]) -> None:
     """Attack 31: constant under reordering and repetition of registrations."""
     expected, got = conjunction(MIXED), conjunction([*order, *again])
     assert got.parts == expected.parts
@@ -324,9 +312,7 @@ keys = st.one_of(
     st.text(max_size=6).map(lambda text: "route_policy_" + text),
     st.text(max_size=6),
 )
-flat = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.text(alphabet="cf:any,ps g1-")
-)
+flat = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.text(alphabet="cf:any,ps g1-"))
 values = st.recursive(
     flat,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
@@ -340,9 +326,7 @@ values = st.recursive(
     st.booleans(),
     st.lists(keys, max_size=3),
 )
-def test_no_options_raise_or_become_any_by_mistake(
-    pairs: dict[str, object], bad: list[str], valid: bool, raw: list[str]
-) -> None:
+def test_no_options_raise_or_become_any_by_mistake(pairs: dict[str, object], bad: list[str], valid: bool, raw: list[str]) -> None:
     """Attack 30: garbage never raises; "any" needs exactly its own word, and no list beside it."""
     policy = route_policy(pairs, bad, "ok" if valid else "invalid", raw)
     hash(policy)

@@ -26,8 +26,7 @@ def leaf(*rdns: Rdn) -> bytes:
     """Return the DER of a self-signed certificate with these RDNs, each a list of (OID, text)."""
     with warnings.catch_warnings(action="ignore"):
         name = x509.Name(
-            x509.RelativeDistinguishedName([x509.NameAttribute(*pair, _validate=False) for pair in rdn])
-            for rdn in rdns
+            x509.RelativeDistinguishedName([x509.NameAttribute(*pair, _validate=False) for pair in rdn]) for rdn in rdns
         )
     built = (
         x509.CertificateBuilder()

@@ -44,9 +44,7 @@ def test_a_missing_space_and_organization_are_absent() -> None:
     assert read_caller(ous("app:app-1")) == Caller(APP)
 
 
-@pytest.mark.parametrize(
-    "texts", [[], ["space:s", "organization:o"], ["APP:a"], [" app:a"], ["xapp:a"], ["app"]]
-)
+@pytest.mark.parametrize("texts", [[], ["space:s", "organization:o"], ["APP:a"], [" app:a"], ["xapp:a"], ["app"]])
 def test_without_an_app_ou_there_is_no_identity(texts: list[str]) -> None:
     """R328; prefixes are case-sensitive and stand at the very beginning."""
     assert _reason(leaf([(CN, "partner")], *([(OU, text)] for text in texts))) == "no_app"
@@ -77,9 +75,7 @@ def test_an_ou_that_breaks_the_guid_form_spoils_the_identity(prefix: str, value:
     assert _reason(ous(*others, f"{prefix}:{value}")) == "bad_guid"
 
 
-@pytest.mark.parametrize(
-    "name", ["x,OU=app:victim", "x\nOU=app:victim", "/OU=app:victim", 'x",OU="app:victim']
-)
+@pytest.mark.parametrize("name", ["x,OU=app:victim", "x\nOU=app:victim", "/OU=app:victim", 'x",OU="app:victim'])
 def test_text_of_another_attribute_never_becomes_an_ou(name: str) -> None:
     """Attack 24: no substring match, no split at commas; a CN cannot forge an OU."""
     assert read_caller(leaf([(CN, name)], [(OU, "app:app-1")])) == Caller(APP)

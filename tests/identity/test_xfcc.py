@@ -42,9 +42,7 @@ def test_a_plain_cloud_foundry_subject_is_written_as_gorouter_writes_it() -> Non
         [(CN, GUIDS[3])],
     )
     digest = hashlib.sha256(der).hexdigest()
-    subject = (
-        f"CN={GUIDS[3]},OU={texts[0]},OU={texts[1]},OU={texts[2]},O=Cloud Foundry,L=San Francisco,ST=CA,C=US"
-    )
+    subject = f"CN={GUIDS[3]},OU={texts[0]},OU={texts[1]},OU={texts[2]},O=Cloud Foundry,L=San Francisco,ST=CA,C=US"
     assert render_envoy(der).decode() == f'Hash={digest};Subject="{subject}"'
 
 
@@ -79,9 +77,7 @@ def test_an_unreadable_certificate_still_gives_its_hash() -> None:
 )
 def test_whatever_has_a_meaning_becomes_a_hex_pair(text: str, escaped: bytes) -> None:
     """Attack 42: `;`, `,`, quote, backslash, `=`, newline lose their meaning."""
-    assert (
-        render_element(HASH, (("CN", text),)) == b"Hash=" + HASH.encode() + b';Subject="CN=' + escaped + b'"'
-    )
+    assert render_element(HASH, (("CN", text),)) == b"Hash=" + HASH.encode() + b';Subject="CN=' + escaped + b'"'
 
 
 @given(st.one_of(subjects, nasty))

@@ -34,9 +34,7 @@ _PROTECTED_NAMES = [
 
 
 def _head(*fields: tuple[bytes, bytes]) -> RequestHead:
-    parsed = parse_request_head(
-        render_request_head(b"GET", b"/", [(b"Host", b"b.example"), *fields]), _LIMITS
-    )
+    parsed = parse_request_head(render_request_head(b"GET", b"/", [(b"Host", b"b.example"), *fields]), _LIMITS)
     assert isinstance(parsed, RequestHead)
     return parsed
 
@@ -160,9 +158,7 @@ def test_the_protocol_is_the_clients_or_the_trusted_proxys(
 @pytest.mark.parametrize("trusted", [["192.0.2.7"], []])
 def test_a_forced_https_wins_over_everything(trusted: list[str]) -> None:
     """force_forwarded_proto_https wins over trusted proxies, sanitising and the connection itself."""
-    policy = header_policy(
-        trusted_proxies=trusted, sanitize_forwarded_proto=True, force_forwarded_proto_https=True
-    )
+    policy = header_policy(trusted_proxies=trusted, sanitize_forwarded_proto=True, force_forwarded_proto_https=True)
     head = _head((b"X-Forwarded-Proto", b"http"))
     facts = downstream_facts("192.0.2.7", policy, tls=False)
     ids = make_ids([], policy, _RANDOM)
@@ -183,9 +179,7 @@ def test_a_forced_https_wins_over_everything(trusted: list[str]) -> None:
     ],
 )
 @pytest.mark.parametrize("policy", [_POLICY, _BEHIND_LB])
-def test_xfcc_follows_its_mode_alone(
-    mode: XfccMode, verified: bool, expected: list[bytes], policy: HeaderPolicy
-) -> None:
+def test_xfcc_follows_its_mode_alone(mode: XfccMode, verified: bool, expected: list[bytes], policy: HeaderPolicy) -> None:
     """R249, attack 34: the three modes, with and without a verified certificate, whoever the peer is."""
     fields = _sent(
         (b"X-Forwarded-Client-Cert", b"theirs"),
@@ -213,9 +207,7 @@ def test_a_connection_header_cannot_take_away_what_is_protected(name: bytes) -> 
 
 def test_a_trusted_proxys_word_survives_a_connection_header() -> None:
     """Attack 37 behind a load balancer: the client address that it told is not lost."""
-    fields = _sent(
-        (b"X-Forwarded-For", b"203.0.113.9"), (b"Connection", b"X-Forwarded-For"), policy=_BEHIND_LB
-    )
+    fields = _sent((b"X-Forwarded-For", b"203.0.113.9"), (b"Connection", b"X-Forwarded-For"), policy=_BEHIND_LB)
     assert _values(fields, b"x-forwarded-for") == [b"203.0.113.9, 192.0.2.7"]
 
 
@@ -378,15 +370,11 @@ def test_an_error_carries_both_ids() -> None:
     ("key", "sent", "traced"),
     [("22", b"22", True), ("22", b"23", False), ("", b"", False), ("22", None, False)],
 )
-def test_only_who_knows_the_trace_key_learns_of_the_backend(
-    key: str, sent: bytes | None, traced: bool
-) -> None:
+def test_only_who_knows_the_trace_key_learns_of_the_backend(key: str, sent: bytes | None, traced: bool) -> None:
     """X-Vcap-Router, X-Vcap-Backend and X-Cf-RouteEndpoint only when X-Vcap-Trace is the trace key."""
     policy = header_policy(trace_key=key)
     fields = [(b"x-vcap-trace", sent)] if sent is not None else []
     ids = make_ids(fields, policy, _RANDOM)
     assert traced is ids.traced
     extra = vcap_trace(b"192.0.2.1", b"10.0.0.9:8080") if ids.traced else []
-    assert [b"10.0.0.9:8080"] * traced == _values(
-        response_fields([], frozenset(), policy, ids, extra), b"x-cf-routeendpoint"
-    )
+    assert [b"10.0.0.9:8080"] * traced == _values(response_fields([], frozenset(), policy, ids, extra), b"x-cf-routeendpoint")

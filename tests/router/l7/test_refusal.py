@@ -109,9 +109,7 @@ def test_a_response_to_head_has_no_body_but_its_length(code: Code) -> None:
         (Malformed("a_reason_of_tomorrow", 418), 400, b"malformed_request"),
     ],
 )
-def test_a_malformed_head_is_answered_with_its_status_and_the_end(
-    reason: Malformed, status: int, error: bytes
-) -> None:
+def test_a_malformed_head_is_answered_with_its_status_and_the_end(reason: Malformed, status: int, error: bytes) -> None:
     """Bad input: the parser's status, a bounded code, no reason in the body, and the connection closes."""
     made = malformed(reason)
     assert (status, True) == (made.status, made.close)

@@ -85,9 +85,7 @@ def test_an_absolute_target_that_differs_from_host_is_refused(target: bytes) -> 
     assert Malformed("host_mismatch", 400) == resolve_target(_head(target))
 
 
-@pytest.mark.parametrize(
-    "target", [b"ftp://b.example/", b"b.example:80", b"*", b"a/b", b"http:/b.example/", b"?"]
-)
+@pytest.mark.parametrize("target", [b"ftp://b.example/", b"b.example:80", b"*", b"a/b", b"http:/b.example/", b"?"])
 def test_a_target_of_no_known_form_is_refused(target: bytes) -> None:
     """Attack 50: another scheme, a bare authority, an asterisk of another method than OPTIONS: 400."""
     assert Malformed("bad_target", 400) == resolve_target(_head(target))
@@ -149,9 +147,7 @@ def test_a_normal_path_stays_as_it_is(path: str) -> None:
     assert normal.startswith("/")
 
 
-@given(
-    st.binary(max_size=60), st.one_of(st.none(), st.binary(max_size=40)), st.binary(min_size=1, max_size=8)
-)
+@given(st.binary(max_size=60), st.one_of(st.none(), st.binary(max_size=40)), st.binary(min_size=1, max_size=8))
 def test_nothing_that_a_client_sends_raises(target: bytes, host: bytes | None, method: bytes) -> None:
     """Every head becomes a target or a reason."""
     assert isinstance(resolve_target(_head(target, host, method)), Target | Malformed)

@@ -65,9 +65,7 @@ def test_extra_headers_follow_in_lower_snake_case() -> None:
     record = full_record()
     record.extra_headers = (b"no-cache", b'gzip, "x"', b"")
     options = AccessLogOptions(extra_headers_to_log=("Cache-Control", "Accept-Encoding", "Doesnt-Exist"))
-    expected = (
-        'x_cf_routererror:"-" cache_control:"no-cache" accept_encoding:"gzip, \\"x\\"" doesnt_exist:"-"'
-    )
+    expected = 'x_cf_routererror:"-" cache_control:"no-cache" accept_encoding:"gzip, \\"x\\"" doesnt_exist:"-"'
     assert line(record, options).endswith(expected)
 
 
@@ -86,9 +84,7 @@ def test_extra_fields_stand_before_the_router_error_in_the_order_asked_for() -> 
 
 def test_attempt_details_come_first_and_once() -> None:
     """`logging.enable_attempts_details` is GoRouter's older name for six of the extra fields."""
-    options = AccessLogOptions(
-        enable_attempts_details=True, extra_access_log_fields=("dial_time", "local_address")
-    )
+    options = AccessLogOptions(enable_attempts_details=True, extra_access_log_fields=("dial_time", "local_address"))
     assert (
         'failed_attempts:0 failed_attempts_time:"-" dns_time:"-" dial_time:"-" tls_time:"-" backend_time:"-" '
         'local_address:"-" x_cf_routererror'
@@ -113,9 +109,7 @@ def test_every_extra_field_renders_for_an_empty_record(name: str) -> None:
         ),
     ],
 )
-def test_queries_are_hidden_as_configured(
-    mode: Literal["none", "all", "hash"], uri: str, referer: str
-) -> None:
+def test_queries_are_hidden_as_configured(mode: Literal["none", "all", "hash"], uri: str, referer: str) -> None:
     """R55, K44: all of the query, or its SHA-1, in the URI and in the Referer."""
     shown = line(full_record(), AccessLogOptions(redact_query_params=mode))
     assert f'"GET {uri} HTTP/1.1" 200 30 23 "{referer}"' in shown

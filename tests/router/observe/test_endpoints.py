@@ -138,9 +138,7 @@ def test_the_table_is_gorouters_json() -> None:
         isolation_segment="seg",
         ttl=60.0,
     )
-    shown = json.loads(
-        b"".join(render_routes([route("a.b/c", plain, rich, balancing=Balancing("hash", "x-user", 1.5))]))
-    )
+    shown = json.loads(b"".join(render_routes([route("a.b/c", plain, rich, balancing=Balancing("hash", "x-user", 1.5))])))
     common = {
         "load_balancing_algorithm": "hash",
         "hash_header": "x-user",

@@ -192,11 +192,7 @@ def test_values_keep_their_kind_where_json_has_it(value: object, shown: object) 
     assert {"value": shown} == written.data()
 
 
-@given(
-    st.dictionaries(
-        st.text(max_size=20), st.one_of(st.text(), st.binary(), st.floats(), st.integers()), max_size=5
-    )
-)
+@given(st.dictionaries(st.text(max_size=20), st.one_of(st.text(), st.binary(), st.floats(), st.integers()), max_size=5))
 def test_any_data_makes_one_valid_line(data: dict[str, object]) -> None:
     """Property: one line of ASCII that is JSON without NaN."""
     written = Written()
@@ -257,7 +253,5 @@ def test_what_libraries_log_is_held_to_the_same_rules() -> None:
 def test_a_library_message_that_does_not_format_is_still_logged() -> None:
     """Somebody else's bug does not become ours."""
     written = Written()
-    LibraryHandler(written.log).emit(
-        logging.LogRecord("x", logging.WARNING, "", 0, "%d files", ("many",), None)
-    )
+    LibraryHandler(written.log).emit(logging.LogRecord("x", logging.WARNING, "", 0, "%d files", ("many",), None))
     assert written.data() == {"text": "%d files"}

@@ -42,9 +42,7 @@ def test_a_full_vector_counts_the_rest_under_other() -> None:
     vector = Vector("v", "counter", "Help.", ("a", "b"), Counter, max_children=3)
     for value in ("1", "2", "3", "4", "1"):
         vector.labels(value, "x").inc()
-    assert ['v{a="1",b="x"} 2', 'v{a="2",b="x"} 1', f'v{{a="{OTHER}",b="{OTHER}"}} 2'] == list(
-        vector.samples()
-    )
+    assert ['v{a="1",b="x"} 2', 'v{a="2",b="x"} 1', f'v{{a="{OTHER}",b="{OTHER}"}} 2'] == list(vector.samples())
 
 
 def test_values_cut_alike_share_a_child() -> None:

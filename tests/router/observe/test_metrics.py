@@ -12,9 +12,7 @@ GOROUTER = {
         "backend_tls_handshake_failed backend_exhausted_conns websocket_upgrades websocket_failures "
         "responses responses_route_services"
     ),
-    "gauge": (
-        "total_routes ms_since_last_registry_update file_descriptors buffered_messages total_dropped_messages"
-    ),
+    "gauge": ("total_routes ms_since_last_registry_update file_descriptors buffered_messages total_dropped_messages"),
     "histogram": "route_lookup_time gorouter_time route_registration_latency latency http_latency_seconds",
 }
 
@@ -32,9 +30,7 @@ OURS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [(name, kind) for kind, names in GOROUTER.items() for name in names.split()]
-)
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for kind, names in GOROUTER.items() for name in names.split()])
 def test_gorouters_metrics_keep_name_and_kind(name: str, kind: str) -> None:
     """R49: dashboards made for GoRouter keep working."""
     families = {family.name: family for family in Metrics(per_app=True).families}
@@ -70,9 +66,7 @@ def test_apps_are_labels_where_the_operator_asks_for_it() -> None:
 
 def test_buckets_are_the_operators_where_given() -> None:
     """`prometheus.meters`; sorted, each once; the others keep their default."""
-    metrics = Metrics(
-        {"route_lookup_time_histogram_buckets": [5, 1, 5], "http_latency_histogram_buckets": []}
-    )
+    metrics = Metrics({"route_lookup_time_histogram_buckets": [5, 1, 5], "http_latency_histogram_buckets": []})
     assert list(metrics.route_lookup_time.bounds) == [1, 5]
     assert DEFAULT_BUCKETS["gorouter_time_histogram_buckets"] == metrics.gorouter_time.bounds
 

@@ -45,9 +45,7 @@ async def serving(tls: ssl.SSLContext | None = None, head_seconds: float = 5.0) 
 
 async def exchange(port: int, data: bytes, tls: ssl.SSLContext | None = None) -> bytes:
     """Send bytes, read all that comes back; nothing if the connection was cut."""
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls else None
-    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls else None)
     try:
         writer.write(data)
         return await reader.read(-1)
@@ -221,9 +219,7 @@ def test_a_client_certificate_opens_a_verified_endpoint(authority: trustme.CA) -
 
 
 @pytest.mark.parametrize("issuer", [None, trustme.CA()], ids=["none", "foreign"])
-def test_without_the_right_client_certificate_nobody_gets_in(
-    authority: trustme.CA, issuer: trustme.CA | None
-) -> None:
+def test_without_the_right_client_certificate_nobody_gets_in(authority: trustme.CA, issuer: trustme.CA | None) -> None:
     """No certificate, or one of another CA."""
 
     async def main() -> bytes:
