@@ -67,7 +67,9 @@ class Attempt:
     async def run(self) -> None:
         """Raises Fault."""
         exchange, pulse = self.exchange, self.endpoint.pulse
-        upstream = self.upstream = await self._connect()
+        upstream = self.upstream
+        if upstream is None:
+            upstream = await self.connect()
         pulse.in_flight += 1
         waiting = True
         try:
@@ -89,22 +91,28 @@ class Attempt:
                 await self._stop_pump(self.pump)
         exchange.router.metrics.total_requests.labels(exchange.component).value += 1
 
-    async def _connect(self) -> Upstream:
-        """A pooled connection that is still alive as far as can be known, else a new one."""
+    async def connect(self) -> Upstream:
+        """A pooled connection that is still alive as far as can be known, else a new one. Raises Fault."""
         exchange, endpoint = self.exchange, self.endpoint
         snapshot = exchange.snapshot
         while (upstream := snapshot.idle.take(endpoint)) is not None:
             # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
             if upstream.stream.quiet():
                 exchange.record.local_address = upstream.local_address
+                self.upstream = upstream
                 return upstream
             upstream.close()
-        upstream = await snapshot.dialer.dial(endpoint)
+        upstream = self.upstream = await snapshot.dialer.dial(endpoint)
         record = exchange.record
         record.local_address = upstream.local_address
         record.dns_time, record.dial_time, record.tls_time = upstream.dns_time, upstream.dial_time, upstream.tls_time
         exchange.router.metrics.backend_dial_seconds.observe(upstream.dial_time)
         return upstream
+
+    def close(self) -> None:
+        """End an attempt of which no byte was sent."""
+        if self.upstream is not None:
+            self.upstream.close()
 
     # ---- the request
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Final, NoReturn
 
 from authz.binding import check_binding
@@ -19,7 +20,7 @@ from authz.decide import decide, deny_scope
 from authz.decision import Check, Decision, Deny
 from authz.domain import DomainPolicy
 from authz.policy import NO_POLICY
-from registry.balance import NoEndpoint, Selector, choose, mark_failed, parse_app_instance, parse_process_instance
+from registry.balance import NoEndpoint, Selector, choose, in_scope, mark_failed, parse_app_instance, parse_process_instance
 from registry.endpoint import Endpoint, Route
 from router.backend.retry import may_resend
 from router.faults import Fault
@@ -35,6 +36,7 @@ _SELECTORS: Final[dict[bytes, tuple[Callable[[bytes], Selector | None], Code]]] 
     b"x-cf-app-instance": (parse_app_instance, "invalid_cf_app_instance_header"),
     b"x-cf-process-instance": (parse_process_instance, "invalid_cf_process_instance_header"),
 }
+_who: Final = attrgetter("address", "tls", "san", "instance_id")
 _STALE: Final = frozenset({"connection_closed", "connection_reset"})
 
 
@@ -179,6 +181,13 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
         attempts += 1
         attempt = Attempt(exchange, permit, endpoint)
         try:
+            upstream = await attempt.connect()
+            if not upstream.reused and not _still_admitted(exchange, attempt):
+                if attempts >= exchange.snapshot.limits.max_attempts:
+                    _refuse(exchange, "no_endpoints")
+                permit = attempt.permit
+                tried.discard(endpoint.address)
+                continue
             await attempt.run()
             return
         except Fault as fault:
@@ -195,6 +204,31 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
             elif attempts >= exchange.snapshot.limits.max_attempts:
                 raise
         permit = _admit(exchange, last)
+
+
+def _still_admitted(exchange: Exchange, attempt: Attempt) -> bool:
+    """After a dial, which may have taken seconds: does the permit stand? If not, ask again (Refused where the answer is no now);
+    False where the endpoint, or what it was verified by, is no longer today's: then `attempt` is over and has the new permit.
+    """
+    live, before, endpoint = exchange.router.live, exchange.snapshot, attempt.endpoint
+    route = live.table.lookup(exchange.target.host, exchange.target.path)
+    if live.snapshot is before and route is attempt.permit.route:
+        return True
+    try:
+        permit = attempt.permit = _admit(exchange)
+    except Refused:
+        attempt.close()
+        raise
+    if exchange.snapshot.idle is before.idle and any(_reaches(permit, each, endpoint) for each in permit.route.pool.endpoints):
+        return True
+    attempt.close()
+    return False
+
+
+def _reaches(permit: Permit, today: Endpoint, dialled: Endpoint) -> bool:
+    """Is the endpoint that was dialled the one of today, and may the caller reach it?"""
+    allow = permit.allow
+    return _who(today) == _who(dialled) and (not allow.scopes or in_scope(today, allow.scopes, allow.caller))
 
 
 def _is_stale(fault: Fault, attempt: Attempt) -> bool:

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.router.desk import EAST, desk, in_thread, settings
+from registry.endpoint import Endpoint
+from router.backend.upstream import Upstream
+from tests.router.desk import EAST, Desk, desk, in_thread, settings
 from tests.support.backend import EchoBackend
 from tests.support.certs import authority
 from tests.support.client import Client, Tls
@@ -68,6 +70,62 @@ async def test_a_retry_is_admitted_anew(make_backend: Make) -> None:
         assert 403 in statuses
         assert "backend-endpoint-failed" in one.log.names
         assert len(second.received) == statuses.count(200)
+
+
+def during_the_first_dial(one: Desk, happens: Callable[[], None]) -> list[str]:
+    """Something happens while the next endpoint is dialled; the addresses that were."""
+    dialer, dialled = one.live.snapshot.dialer, list[str]()
+    dial = dialer.dial
+
+    async def dial_and(endpoint: Endpoint) -> Upstream:
+        upstream = await dial(endpoint)
+        dialled.append(endpoint.address)
+        if len(dialled) == 1:
+            happens()
+        return upstream
+
+    dialer.dial = dial_and  # type: ignore[method-assign]
+    return dialled
+
+
+async def test_a_permit_that_was_revoked_during_the_dial_is_none(backend: EchoBackend) -> None:
+    """Attack 26: seconds may have gone by since the decision; no byte leaves under a policy of the past."""
+    async with desk() as one:
+        one.register(HOST, backend)
+        nobody = {"route_policy_scope": "any", "route_policy_sources": "cf:any"}
+        during_the_first_dial(one, lambda: one.register(HOST, backend, options=nobody))
+        assert (await one.get(HOST)).status == 403
+        assert [record.status for record in one.records.records] == [403]
+    assert backend.received == []
+
+
+@pytest.mark.parametrize(("change", "dials"), [({}, 1), ({"max_idle_conns": 7}, 2)])
+async def test_a_reload_during_the_dial_costs_at_most_another_dial(
+    backend: EchoBackend, change: dict[str, Any], dials: int
+) -> None:
+    """The connection is used where today's settings would have made it too; else the endpoint is dialled by those of today."""
+    async with desk() as one:
+        one.register(HOST, backend)
+        dialled = during_the_first_dial(one, lambda: one.adopt(settings(**change)))
+        assert (await one.get(HOST)).status == 200
+        assert len(dialled) == 1  # by the old settings
+        assert backend.connections == dials
+        assert len(backend.received) == 1
+
+
+async def test_an_endpoint_that_was_replaced_during_the_dial_is_not_asked(make_backend: Make) -> None:
+    """Its address may be another app's by now."""
+    gone, here = make_backend("gone"), make_backend("here")
+    async with desk() as one:
+        one.register(HOST, gone)
+
+        def replace() -> None:
+            one.ledger.prune(one.loop.time() + 1000)
+            one.register(HOST, here)
+
+        during_the_first_dial(one, replace)
+        assert (await one.get(HOST)).status == 200
+    assert (len(gone.received), len(here.received)) == (0, 1)
 
 
 async def test_the_next_endpoint_is_tried_and_a_failed_one_marked(make_backend: Make) -> None:
