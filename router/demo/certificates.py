@@ -15,6 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+    data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+)  # fmt: skip
+
+
 class Pair(NamedTuple):
     """A certificate and its key, in PEM."""
 
@@ -29,7 +35,7 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        self._certificate = self._sign(self._name, self._key, [(constraints, True)])
+        self._certificate = self._sign(self._name, self._key, [(constraints, True), (_SIGNS, True)])
 
     @property
     def pem(self) -> str:
@@ -74,6 +80,8 @@ class Authority:
             not_valid_before=now - dt.timedelta(minutes=5),
             not_valid_after=now + dt.timedelta(days=1),
         )
-        for extension, critical in extensions:
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        for extension, critical in (*extensions, (own, False), (issuer, False)):
             builder = builder.add_extension(extension, critical)
         return builder.sign(self._key, hashes.SHA256())
