@@ -224,9 +224,14 @@ class Attempt:
 
     def _client_stirred(self) -> None:
         """The client did something while it waits for its response: if it left, stop asking for it."""
-        if self.upstream is not None and self.exchange.conn.stream.peer_left():
-            kind: Kind = "client_gone_while_streaming" if self.exchange.answering else "client_cancelled"
-            self.upstream.stream.interrupt(Fault(kind))
+        match self.exchange.conn.read_ahead():
+            case "open":
+                self.exchange.conn.stream.watch(self._client_stirred)
+            case "left" if self.upstream is not None:
+                kind: Kind = "client_gone_while_streaming" if self.exchange.answering else "client_cancelled"
+                self.upstream.stream.interrupt(Fault(kind))
+            case _:
+                pass
 
     # ---- the response
 

@@ -7,6 +7,8 @@ Promise: `Body.read` yields the body in pieces of at most one receive, never pas
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
 from router.net.stream import Stream
 from router.wire.chunked import ChunkedDecoder
 from router.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, Fields, Malformed
@@ -24,6 +26,10 @@ class BodyTruncated(Exception):
     """The peer ended before its message did."""
 
 
+READ_AHEAD: Final = 65536
+"""Bytes kept of what a client sends before its turn; beyond that the socket is not read."""
+
+
 class Channel:
     """One side's connection: the stream, and bytes received but not yet consumed."""
 
@@ -32,6 +38,20 @@ class Channel:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.buffer = b""
+
+    def read_ahead(self) -> Literal["open", "full", "left"]:
+        """Take what the peer sent before its turn, so that its end can be seen behind it.
+
+        `left`: it has ended or reset its side; `full`: READ_AHEAD bytes are kept, look no further.
+        """
+        try:
+            data = self.stream.take()
+        except OSError:
+            return "left"
+        if data == b"":
+            return "left"
+        self.buffer += data or b""
+        return "full" if len(self.buffer) >= READ_AHEAD else "open"
 
 
 class Body:

@@ -93,6 +93,12 @@ class Stream:
                 return data
             await self.readable(until)
 
+    def take(self) -> bytes | None:
+        """What is here already, without waiting: None for nothing, b"" when the peer has ended its side. Raises OSError."""
+        data = self._try_recv(self.chunk)
+        self._drained = self._short = False
+        return data
+
     async def peek(self, until: float, size: int, known: int) -> bytes:
         """More than `known` bytes (at most `size`) without consuming them; b"" when the peer ends before more come.
 

@@ -9,10 +9,12 @@ serve here.
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
+from router.net.listener import bind
 from router.observe.endpoints import Handler, Response, respond
 from router.wire.http1 import (
     HeadLimits,
@@ -29,7 +31,7 @@ MAX_FIELDS = 100
 MAX_CONNECTIONS = 64
 HEAD_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
-HANDSHAKE_SECONDS = 5.0
+PAUSE_SECONDS = 0.2
 CLOSE_SECONDS = 1.0
 
 
@@ -39,67 +41,85 @@ class StatusServer:
     def __init__(self, handlers: Mapping[str, Handler], head_seconds: float = HEAD_SECONDS) -> None:
         self._handlers = handlers
         self._head_seconds = head_seconds
-        self._open: set[asyncio.StreamWriter] = set()
-        self._silent: dict[asyncio.StreamWriter, None] = {}  # of the open ones those without a head, oldest first
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._listening: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._open: set[asyncio.Task[None]] = set()
+        self._silent: dict[asyncio.Task[None], None] = {}  # of the open ones those without a head, oldest first
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; return the port (a free one, if `port` is 0). OSError if the address is taken."""
-        self._server = await asyncio.start_server(
-            self._serve,
-            host,
-            port,
-            limit=MAX_HEAD,
-            ssl=tls,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
-        )
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
+        loop = asyncio.get_running_loop()
+        [found, *_] = await loop.getaddrinfo(host or "::", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self._tls = tls
+        self._listening = bind(str(found[4][0]), port)
+        self._listening.setblocking(False)
+        self._accepting = loop.create_task(self._accept(loop, self._listening))
+        return int(self._listening.getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening and drop what is open."""
-        if self._server is not None:
-            self._server.close()
-            for writer in list(self._open):
-                writer.transport.abort()
-            if self._tasks:  # they end by themselves; Python 3.11 complains of handlers that are cancelled
-                await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
-            await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if len(self._open) >= MAX_CONNECTIONS and not self._shed():
-            writer.transport.abort()
+        if self._accepting is None or self._listening is None:
             return
-        self._open.add(writer)
-        self._silent[writer] = None
-        try:
-            async with asyncio.timeout(self._head_seconds):
-                request = await _read_head(reader)
-            self._silent.pop(writer, None)
-            if request is not None:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._answer(request, writer)
-        except (OSError, TimeoutError):
-            writer.transport.abort()
-        finally:
-            self._open.discard(writer)
-            self._silent.pop(writer, None)
-            writer.close()
+        tasks = [self._accepting, *self._open]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        self._listening.close()
+
+    async def _accept(self, loop: asyncio.AbstractEventLoop, listening: socket.socket) -> None:
+        """Count connections before their handshake: silence in TLS costs a descriptor too."""
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(listening)
+            except OSError:  # out of descriptors, or the client is gone already
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            if len(self._open) >= MAX_CONNECTIONS and not self._shed():
+                sock.close()
+                continue
+            task = loop.create_task(self._serve(loop, sock))
+            self._open.add(task)
+            self._silent[task] = None
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        self._silent.pop(task, None)
 
     def _shed(self) -> bool:
         """Make room: whoever has said nothing for longest goes, or silence could keep the load balancers' probes out."""
         oldest = next(iter(self._silent), None)
         if oldest is None:
             return False
-        del self._silent[oldest]
-        self._open.discard(oldest)
-        oldest.transport.abort()
+        self._ended(oldest)
+        oldest.cancel()
         return True
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        """One connection, from its handshake to its end."""
+        reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport: asyncio.Transport | None = None
+        try:
+            async with asyncio.timeout(self._head_seconds):
+                transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, ssl=self._tls)
+                request = await _read_head(reader)
+            task = asyncio.current_task()
+            assert task is not None
+            self._silent.pop(task, None)
+            if request is not None:
+                writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._answer(request, writer)
+            transport.close()
+        except (OSError, TimeoutError):
+            pass
+        finally:
+            if transport is None:
+                sock.close()
+            elif not transport.is_closing():
+                transport.abort()
 
     async def _answer(self, request: RequestHead | Malformed, writer: asyncio.StreamWriter) -> None:
         if isinstance(request, Malformed):

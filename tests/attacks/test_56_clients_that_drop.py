@@ -128,6 +128,24 @@ def test_a_client_that_leaves_while_its_body_is_stuck(place: Site, narrow_regist
     _assert_as_if_nothing_had_been(place, narrow_registrar)
 
 
+@pytest.mark.parametrize("leave", [Client.close, Client.reset], ids=["close", "reset"])
+@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
+def test_a_client_that_leaves_behind_a_pipelined_byte(
+    place: Site, narrow_registrar: Registrar, leave: Leave, over_tls: bool
+) -> None:
+    """Attack 56: the end of a client is seen behind bytes that it sent before their turn."""
+    backend = Waiting()
+    place.backend.script(backend)
+    client = place.client(Tls(sni=place.host) if over_tls else None)
+    client.send(b"GET /dropped HTTP/1.1\r\nHost: %b\r\n\r\n" % place.host.encode())
+    wait_until(lambda: place.backend.received, "the request at the backend")
+    client.send(b"G")
+    leave(client)
+    assert backend.closed.wait(5)
+    place.router.wait_for_log(lambda line: place.host in line and '" 499 ' in line and "(request cancelled)" in line)
+    _assert_as_if_nothing_had_been(place, narrow_registrar)
+
+
 @pytest.mark.parametrize("leave", [Client.close, Client.reset, _half_close], ids=["close", "reset", "half_close"])
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 def test_a_client_that_does_not_wait_for_its_answer(

@@ -208,6 +208,23 @@ def test_health_is_served_over_tls(authority: trustme.CA) -> None:
     assert run(main).endswith(b"ok\n")
 
 
+def test_silent_handshakes_keep_nobody_out(authority: trustme.CA) -> None:
+    """Attack 76: connections are counted before their handshake; the oldest that says nothing makes room."""
+
+    async def main() -> bytes:
+        async with serving(server_tls(authority, verify=False)) as port:
+            waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * MAX_CONNECTIONS)]
+            answer = await exchange(port, REQUEST, client_tls(authority))
+            with suppress(ConnectionResetError):
+                assert await waiting[MAX_CONNECTIONS - 1][0].read() == b""
+            assert not waiting[-1][0].at_eof()
+            for _, writer in waiting:
+                await left(writer)
+            return answer
+
+    assert run(main).endswith(b"ok\n")
+
+
 def test_a_client_certificate_opens_a_verified_endpoint(authority: trustme.CA) -> None:
     """`prometheus.ca_path`: only those with a certificate of that CA get in."""
 
