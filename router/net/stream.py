@@ -151,15 +151,6 @@ class Stream:
             self._drained = self._short = False
             self.loop.remove_reader(self.fd)
 
-    def peer_left(self) -> bool:
-        """Has the peer ended or reset its side, with nothing left to read? Consumes nothing."""
-        try:
-            return self.sock.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
     def hung_up(self) -> bool:
         """Has the peer ended or reset its side, even behind bytes that are still to be read? Consumes nothing."""
         look = select.poll()

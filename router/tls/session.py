@@ -209,15 +209,6 @@ class TlsStream(Stream):
         except OSError:
             return False
 
-    def peer_left(self) -> bool:
-        try:
-            self.tls.recv(1, socket.MSG_PEEK)
-        except (SSL.WantReadError, SSL.WantWriteError):
-            return False
-        except (SSL.Error, OSError):
-            return True
-        return False
-
     def _end_writing(self) -> None:
         with contextlib.suppress(SSL.Error):
             self.tls.shutdown()

@@ -212,24 +212,24 @@ async def test_a_watcher_is_called_once_when_something_arrives() -> None:
 
 
 async def test_a_watcher_is_called_when_the_peer_leaves() -> None:
-    """The end of the stream is something too; `peer_left` tells it from bytes."""
+    """The end of the stream is something too; `take` tells it from bytes."""
     with connected() as (stream, peer):
-        calls: list[bool] = []
-        stream.watch(lambda: calls.append(stream.peer_left()))
+        calls: list[bytes | None] = []
+        stream.watch(lambda: calls.append(stream.take()))
         peer.close()
         await until(lambda: calls, "the watcher")
-        assert calls == [True]
+        assert calls == [b""]
 
 
 async def test_a_watcher_hears_of_what_arrived_before_it_watched() -> None:
     """Watching starts with a look."""
     with connected() as (stream, peer):
-        calls: list[bool] = []
+        calls: list[bytes | None] = []
         peer.sendall(b"early")
         await asyncio.sleep(0.01)
-        stream.watch(lambda: calls.append(stream.peer_left()))
+        stream.watch(lambda: calls.append(stream.take()))
         await until(lambda: calls, "the watcher")
-        assert calls == [False]
+        assert calls == [b"early"]
 
 
 async def test_a_watcher_taken_off_is_not_called() -> None:
@@ -245,17 +245,16 @@ async def test_a_watcher_taken_off_is_not_called() -> None:
         assert calls == []
 
 
-async def test_peer_left_tells_silence_bytes_end_and_reset_apart() -> None:
-    """Left means: ended or reset, and nothing left to read. It consumes nothing."""
+async def test_take_tells_silence_bytes_and_the_end_apart() -> None:
+    """None, bytes, an empty value for the end; it never waits."""
     with connected() as (stream, peer):
-        assert not stream.peer_left()
+        assert stream.take() is None
         peer.sendall(b"a")
         await stream.peek(soon(), 1, 0)
-        assert not stream.peer_left()
-        assert await stream.recv(soon()) == b"a"
-        stream.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        Stream(peer, asyncio.get_running_loop(), stream.wheel).reset()
-        await until(stream.peer_left, "the reset")
+        assert stream.take() == b"a"
+        peer.close()
+        await stream.readable(soon())
+        assert stream.take() == b""
 
 
 # Writing

@@ -215,16 +215,14 @@ async def test_bytes_that_are_no_tls_end_the_connection() -> None:
         assert client.alert == 20
 
 
-async def test_a_peer_that_left_is_seen_without_reading() -> None:
-    """`peer_left` looks through TLS: tickets and pending bytes are no leaving."""
+async def test_a_peer_that_left_is_seen_without_waiting() -> None:
+    """`take` looks through TLS: tickets are nothing, the end is an empty value."""
     async with secured() as (stream, client):
-        assert not stream.peer_left()
+        assert stream.take() is None
         await in_thread(client.send, b"x")
-        await asyncio.sleep(0.01)
-        assert not stream.peer_left()
-        assert await stream.recv(soon()) == b"x"
+        await until(lambda: stream.take() == b"x", "the byte")
         await in_thread(client.half_close)
-        await until(stream.peer_left, "the end")
+        await until(lambda: stream.take() == b"", "the end")
 
 
 async def test_closing_says_goodbye_and_resetting_does_not() -> None:
