@@ -285,7 +285,7 @@ async def test_send_to_a_peer_that_is_gone_fails() -> None:
     """A broken peer is an OSError."""
     with connected() as (stream, peer):
         Stream(peer, asyncio.get_running_loop(), stream.wheel).reset()
-        await until(stream.peer_left, "the reset")
+        await until(stream.hung_up, "the reset")
         with pytest.raises(OSError, match=r"reset|pipe"):
             await stream.send(bytes(1 << 20), soon())
 
