@@ -15,18 +15,17 @@ import os
 import random
 import signal
 import socket
-import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Final
 
 from authz.decide import unenforced
-from registry.connect_nats import NatsSettings
 from registry.endpoint import Endpoint
-from registry.ledger import Change, Ledger, LedgerSettings
-from registry.subscriber_nats import Subscriber, SubscriberSettings
+from registry.ledger import Change, Ledger
+from registry.subscriber_nats import Subscriber
 from registry.table import RouteTable
+from router import parts
 from router.config.compile import CompileError, compile_config
 from router.config.load import load
 from router.config.model import Config
@@ -35,32 +34,21 @@ from router.connection import Connections
 from router.downstream import Downstream
 from router.l7.serve_http1 import serve_http1
 from router.l7.state import Router
-from router.live import Live, Snapshot
-from router.nats import nats_settings
+from router.live import Live
 from router.net import systemd
-from router.net.budget import Budget, BudgetLimits
+from router.net.budget import Budget
 from router.net.deadline import Wheel
 from router.net.listener import Listener, bind
-from router.observe.access_log import AccessLog, AccessLogOptions
 from router.observe.endpoints import Handler, health_handlers, metrics_handlers, routes_handlers
 from router.observe.health import Health
 from router.observe.log import LEVELS, LibraryHandler, Logger, Output
 from router.observe.metrics import Metrics
 from router.observe.registry_counts import RegistryCounts
-from router.observe.sink import DescriptorTarget, FileTarget, Sink
+from router.observe.sink import DescriptorTarget, Sink
 from router.observe.status import StatusServer, tls_context
-from router.observe.syslog import SyslogTarget
 
 FLUSH_SECONDS: Final = 0.1
 SINK_SECONDS: Final = 2.0
-NEEDS_RESTART: Final = (
-    "nats", "status", "prometheus", "metrics", "isolation_segments", "routing_table_sharding_mode", "droplet_stale_threshold",
-    "prune_stale_droplets_interval", "start_response_delay_interval", "max_route_options_size", "index", "access_log",
-    "empty_pool_response_code_503", "empty_pool_timeout", "suspend_pruning_if_nats_unavailable",
-    "per_app_prometheus_http_metrics_reporting", "extra_headers_to_log", "balancing_algorithm", "nats_client_ping_interval",
-    "logging",
-)  # fmt: skip
-"""Keys whose change a reload reports but does not carry out; of `logging` the level alone changes at once."""
 
 
 class App:
@@ -80,8 +68,8 @@ class App:
         self._health = Health()
         snapshot = compile_config(config, 1, loop, self._wheel)
         self._live = Live(snapshot, RouteTable())
-        self._access_log = self._make_access_log(config)
-        self._ledger = Ledger(_ledger_settings(config), first_turn=lambda: random.randrange(1 << 16))  # noqa: S311
+        self._access_log = parts.access_log(config, stdout)
+        self._ledger = Ledger(parts.ledger_settings(config), first_turn=lambda: random.randrange(1 << 16))  # noqa: S311
         self._subscriber = self._make_subscriber(config)
         router = Router(
             self._live,
@@ -244,10 +232,10 @@ class App:
         if snapshot.idle is not old.idle:
             old.idle.close()
         for listener in self._listeners.values():
-            listener.budget.limits = _budget_limits(snapshot)
+            listener.budget.limits = parts.budget_limits(snapshot.limits)
             listener.open()
         self._output.level = LEVELS[config.logging.level]
-        late = needs_restart(old.config, config)
+        late = parts.needs_restart(old.config, config)
         if late:
             self._log.warning("config-needs-restart", changed=late)
         self._metrics.config_reloads.labels("ok").inc()
@@ -284,7 +272,7 @@ class App:
             name,
             sock,
             tls=tls,
-            budget=Budget(_budget_limits(snapshot)),
+            budget=Budget(parts.budget_limits(snapshot.limits)),
             loop=self._loop,
             serve=self._connections.accept,
             shed=lambda reason: shed.labels(reason).inc(),
@@ -332,39 +320,10 @@ class App:
         await server.start(host, port, context)
         self._status.append(server)
 
-    def _make_access_log(self, config: Config) -> AccessLog:
-        settings = config.logging
-        options = AccessLogOptions(
-            format=config.access_log.format,
-            disable_log_forwarded_for=settings.disable_log_forwarded_for,
-            disable_log_source_ip=settings.disable_log_source_ip,
-            redact_query_params=settings.redact_query_params,
-            extra_headers_to_log=config.extra_headers_to_log,
-            extra_access_log_fields=settings.extra_access_log_fields,
-            enable_attempts_details=settings.enable_attempts_details,
-            sampling=config.access_log.sampling,
-        )
-        sinks = []
-        if config.access_log.file:
-            sinks.append(Sink(FileTarget(config.access_log.file)))
-        if config.access_log.enable_streaming and settings.syslog_addr is not None:
-            name = settings.syslog or "gorouter"
-            target = SyslogTarget(settings.syslog_network or "udp", settings.syslog_addr, name, settings.syslog_truncate)
-            sinks.append(Sink(target))
-        return AccessLog(options, sinks or [self._stdout])
-
     def _make_subscriber(self, config: Config) -> Subscriber:
-        settings = SubscriberSettings(
-            register_interval=config.start_response_delay_interval,
-            stale_threshold=config.droplet_stale_threshold,
-            prune_interval=config.prune_stale_droplets_interval,
-            suspend_pruning=config.suspend_pruning_if_nats_unavailable,
-            max_options=config.max_route_options_size,
-            index=config.index,
-        )
         return Subscriber(
-            settings,
-            _nats_settings(config),
+            parts.subscriber_settings(config),
+            parts.nats_settings(config),
             self._ledger,
             log=self._log.named("registry"),
             metrics=RegistryCounts(self._metrics),
@@ -425,37 +384,3 @@ class App:
     def _say_warnings(self, warnings: Sequence[Problem]) -> None:
         for warning in warnings:
             self._log.warning("config-warning", **warning.as_json())
-
-
-def needs_restart(old: Config, new: Config) -> list[str]:
-    """The keys that differ and were read at the start only."""
-    logging = old.logging.model_copy(update={"level": new.logging.level})
-    was = {key: getattr(old, key) for key in NEEDS_RESTART} | {"logging": logging}
-    return [key for key, value in was.items() if getattr(new, key) != value]
-
-
-def _nats_settings(config: Config) -> NatsSettings:
-    try:
-        return nats_settings(config)
-    except (ValueError, ssl.SSLError) as error:
-        raise CompileError("nats", str(error)) from error
-
-
-def _ledger_settings(config: Config) -> LedgerSettings:
-    return LedgerSettings(
-        sharding_mode=config.routing_table_sharding_mode,
-        isolation_segments=frozenset(config.isolation_segments),
-        empty_pool_503=config.empty_pool_response_code_503,
-        empty_pool_timeout=config.empty_pool_timeout,
-        algorithm=config.balancing_algorithm,
-    )
-
-
-def _budget_limits(snapshot: Snapshot) -> BudgetLimits:
-    limits = snapshot.limits
-    return BudgetLimits(
-        max_connections=limits.max_connections,
-        per_address=limits.max_connections_per_address,
-        rate=limits.connection_rate,
-        rate_per_address=limits.connection_rate_per_address,
-    )

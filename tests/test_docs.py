@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from router.app import NEEDS_RESTART
 from router.observe.metrics import Metrics
+from router.parts import NEEDS_RESTART
 
 ROOT = Path(__file__).parents[1]
 ATTACKS = 83

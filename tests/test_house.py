@@ -36,6 +36,7 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.l7.exchange",),
     ("router.l7.serve_http1",),
     ("router.connection",),
+    ("router.parts",),
     ("router.app",),
     ("router.demo",),
     ("router.cli",),

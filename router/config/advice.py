@@ -157,6 +157,12 @@ def _unknown_log_fields(config: Config, _tree: Tree) -> Iterator[Notice]:
             )
 
 
+def _streaming_nowhere(config: Config, _tree: Tree) -> Iterator[Notice]:
+    if config.access_log.enable_streaming and config.logging.syslog_addr is None:
+        said = "without logging.syslog_addr nothing is streamed"
+        yield Notice(("access_log", "enable_streaming"), said, "name the syslog server as host:port")
+
+
 def _nanoseconds(_config: Config, tree: Tree) -> Iterator[Notice]:
     for name, field in Config.model_fields.items():
         value = tree.get(name)
@@ -200,5 +206,5 @@ def _without_list(authorities: list[x509.Certificate], lists: list[x509.Certific
 
 
 _LOOKS: tuple[Callable[[Config, Tree], Iterator[Notice]], ...] = (
-    _certificates_and_domains, _domains, _wide_open, _unknown_log_fields, _nanoseconds,
+    _certificates_and_domains, _domains, _wide_open, _unknown_log_fields, _streaming_nowhere, _nanoseconds,
 )  # fmt: skip

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from router.app import NEEDS_RESTART, needs_restart
 from router.config.load import load
 from router.config.model import Config
+from router.parts import NEEDS_RESTART, needs_restart
 from tests.conftest import MakeRouter
 
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from router.app import NEEDS_RESTART, App
+from router.app import App
 from router.config.load import load
-from router.config.model import Config
 from router.observe.log import Output
 from tests.conftest import OPEN, MakeRouter
 from tests.router.desk import in_thread
@@ -185,14 +184,6 @@ async def test_a_reload_to_a_port_that_is_taken_changes_nothing(make_router: Mak
         (failed,) = life.events("config-reload-failed")
         assert "in use" in failed["reason"]
         socket.create_connection(("127.0.0.1", life.process.port)).close()
-
-
-async def test_a_reload_says_which_keys_wait_for_a_restart(make_router: MakeRouter) -> None:
-    """NEEDS_RESTART is a list of keys that exist."""
-    assert set(NEEDS_RESTART) <= set(Config.model_fields)
-    async with alive(make_router) as life:
-        await life.reload(index=7)
-        assert life.events("config-needs-restart") == [{"event": "config-needs-restart", "changed": ["index"]}]
 
 
 async def test_a_drain_refuses_newcomers_and_lets_requests_finish(

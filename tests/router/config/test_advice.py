@@ -111,3 +111,9 @@ def test_a_name_belongs_to_the_most_specific_domain(host: str, pattern: str | No
     found = claim(host, domains)
     expected = ["*.b.d.example"] if host == "a.b.d.example" else [pattern]
     assert [found.pattern if found else None] == expected
+
+
+def test_streaming_to_nowhere_is_a_warning() -> None:
+    """Contract g.1: the access log is streamed to `logging.syslog_addr`."""
+    assert warnings({"access_log": {"enable_streaming": True}}) == ["access_log.enable_streaming"]
+    assert warnings({"access_log": {"enable_streaming": True}, "logging": {"syslog_addr": "127.0.0.1:514"}}) == []
