@@ -236,10 +236,20 @@ def _deny_unmatched(trail: list[Check], part: MtlsOptions | RoutePolicies, calle
         return _deny(trail, "route", "route:route_policies", reason, "route_not_listed")
     if callers.nobody:
         return _deny(trail, *_DENIALS["no_options"])
-    lists = (("app", callers.apps), ("space", callers.spaces), ("org", callers.orgs))
-    asked = [kind for kind, guids in lists if guids]
-    reason = ", ".join(f"caller {_named(caller, kind)} not in mtls_allowed_{kind}s" for kind in asked)
-    return _deny(trail, "route", f"route:mtls_allowed_{asked[0]}s", reason, "route_not_listed")
+    rule = reason = ""
+    if callers.apps:
+        rule, reason = "route:mtls_allowed_apps", f"caller app {caller.app} not in mtls_allowed_apps"
+    if callers.spaces:
+        rule = rule or "route:mtls_allowed_spaces"
+        reason = _also(reason, f"caller {_named(caller, 'space')} not in mtls_allowed_spaces")
+    if callers.orgs:
+        rule = rule or "route:mtls_allowed_orgs"
+        reason = _also(reason, f"caller {_named(caller, 'org')} not in mtls_allowed_orgs")
+    return _deny(trail, "route", rule, reason, "route_not_listed")
+
+
+def _also(said: str, more: str) -> str:
+    return f"{said}, {more}" if said else more
 
 
 def _why_unknown(domain: DomainPolicy, caller: Caller | IdentityError | None) -> str:
@@ -257,7 +267,7 @@ def _ignored(domain: DomainPolicy | None, part: MtlsOptions) -> str:
 
 
 def _named(caller: Caller, kind: str) -> str:
-    guid = {"app": caller.app, "space": caller.space, "org": caller.org}[kind]
+    guid = caller.org if kind == "org" else caller.space if kind == "space" else caller.app
     return f"without {kind}" if guid is None else f"{kind} {guid}"
 
 

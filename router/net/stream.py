@@ -159,13 +159,9 @@ class Stream:
 
     def quiet(self) -> bool:
         """Is there nothing to read, and no end? Asks the socket itself, under TLS too; consumes nothing."""
-        try:
-            self.sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        look = select.poll()
+        look.register(self.fd, select.POLLIN | select.POLLRDHUP)
+        return not look.poll(0)
 
     def watch(self, watcher: Callable[[], object] | None) -> None:
         """Call `watcher` once when something arrives, or the peer leaves, while nobody reads; None takes it off."""
