@@ -5,7 +5,7 @@ numbers, so that no caller branches: where the operator wants no bound, a count 
 FOREVER. Only the limits by rate and by address are 0 then, so that nothing is counted. Refuses to know how a
 bound is kept.
 
-Source: contract f.3 and g for GoRouter's values; house decision 13.
+Source: contract f.3 and g for GoRouter's values; decision 13.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Promises: one warning a finding; changes nothing, raises nothing. Refuses to know errors (rules.py) and keys
 without effect (legacy.py).
 
-Source: K6, K28, K47; house decisions 2, 8, 9, 11; issue texts of `check`.
+Source: K6, K28, K47; decisions 2, 8, 9, 11.
 """
 
 import datetime as dt

@@ -140,7 +140,7 @@ def _lift_nats(tree: Tree) -> None:
 
 
 def _zeros(tree: Tree) -> Iterator[Notice]:
-    """House decision 13: 0 is GoRouter's "off" for a bound that must not be off by accident."""
+    """Decision 13: 0 is GoRouter's "off" for a bound that must not be off by accident."""
     for key in ZERO_MEANS_DEFAULT:
         if key in tree and _is_zero(tree[key]):
             del tree[key]

@@ -5,7 +5,7 @@ seconds; None means unlimited where `unlimited` may stand; lists are tuples; sec
 to know older shapes and keys without effect (legacy.py), what contradicts what (rules.py), and what is unwise
 (advice.py).
 
-Source: contract g.1 (keys), house decision 13 (defaults: absent takes Vestibule's, BOSH's unless that is
+Source: contract g.1 (keys), decision 13 (defaults: absent takes Vestibule's, BOSH's unless that is
 unsafe).
 """
 

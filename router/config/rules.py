@@ -4,7 +4,7 @@ Promises: reads the tree as the file has it, whatever its types, so that these e
 those of single values; never raises. A combination that would break or open traffic is an error, never a
 warning. Refuses to know single values (model.py).
 
-Source: requirements 262, 267, 269, 271, 315; K1, K2; contract a.2, a.7; house decisions 8 and 13.
+Source: requirements 262, 267, 269, 271, 315; K1, K2; contract a.2, a.7; decisions 8 and 13.
 """
 
 from collections.abc import Callable, Iterator

@@ -4,7 +4,7 @@ Promises: attributes are the YAML keys (`password` for the key `pass`); every ke
 it does and why its default is what it is. Refuses to know how sections relate to each other (rules.py) and
 older shapes (legacy.py).
 
-Source: contract g.1 for the keys, g for the two defaults; house decision 13 for which of them wins.
+Source: contract g.1 for the keys, g for the two defaults; decision 13 for which of them wins.
 """
 
 from typing import Annotated, Literal, Self, TypeAlias

@@ -1,4 +1,4 @@
-"""Attack 57: a request that is sent twice may be served twice. The rule (house decision 10): sent again only when not one byte
+"""Attack 57: a request that is sent twice may be served twice. The rule (decision 10): sent again only when not one byte
 left for a backend, or when it is idempotent with its body wholly kept, and a reused connection ended before any answer.
 """
 

@@ -143,7 +143,7 @@ def test_what_a_client_sends_cannot_split_a_line(router: RouterProcess, registra
 def test_a_denial_names_the_app_it_protected(
     router: RouterProcess, registrar: Registrar, backend: EchoBackend, east_ca: CA
 ) -> None:
-    """R319: a 403 line carries the app of the route, so that its developer can find it."""
+    """A 403 line carries the app of the route, so that its developer can find it."""
     host = unique_host(EAST)
     registrar.register(host, backend=backend, app="protected-app", options={"mtls_allowed_apps": "somebody-else"})
     assert get(router.ssl_port, host, tls=Tls(host, credential=east_ca.issue_instance(APP, SPACE, ORG))).status == 403
@@ -181,7 +181,7 @@ def test_the_json_form_tells_the_caller_and_the_decision(
     make_router: MakeRouter, nats_server: NatsServer, make_registrar: Callable[..., Registrar], east_ca: CA,
     backend: EchoBackend, tmp_path: Path,
 ) -> None:  # fmt: skip
-    """R319, issue part 10: one JSON object a line, with SNI, caller, decision, ids and generation."""
+    """One JSON object a line, with SNI, caller, decision, ids and generation."""
     log = {"file": str(tmp_path / "access.log"), "format": "json"}
     router = make_router(mtls_domains=[mtls_domain(f"*.{EAST}", east_ca)], access_log=log)
     registrar = make_registrar(nats_server, router)
@@ -243,7 +243,7 @@ def test_attempts_in_detail(logged: Logged, backend: EchoBackend) -> None:
     [("none", "/p?a=1&b"), ("all", "/p"), ("hash", "/p?hash=" + hashlib.sha1(b"a=1&b", usedforsecurity=False).hexdigest())],
 )
 def test_queries_are_redacted_as_told(logged: Logged, choice: str, shown: str) -> None:
-    """Contract h, house: `all` is the default; `none` and `hash` are GoRouter's."""
+    """Contract h: `all` is the default; `none` and `hash` are GoRouter's."""
     router, register = logged(logging={"level": "debug", "redact_query_params": choice})
     host = register()
     get(router.port, host, "/p?a=1&b", headers=[("Referer", "http://r.example/p?a=1&b")])
@@ -266,7 +266,7 @@ def test_sampling_leaves_out_successes_and_never_an_error(
     make_router: MakeRouter, nats_server: NatsServer, make_registrar: Callable[..., Registrar], backend: EchoBackend,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    """Issue part 10: with sampling 0 only what went wrong is logged."""
+    """With sampling 0 only what went wrong is logged."""
     lines = tmp_path / "access.log"
     router = make_router(access_log={"file": str(lines), "sampling": 0})
     host = unique_host(OPEN)

@@ -1,4 +1,4 @@
-"""TLS to backends: who answers is verified against the configured authorities and the registered name (house decision 11)."""
+"""TLS to backends: who answers is verified against the configured authorities and the registered name (decision 11)."""
 
 import ssl
 from collections.abc import Callable, Iterator

@@ -26,7 +26,7 @@ HARNESS_KEYS = ("enable_ssl", "tls_pem", "prometheus", "logging", "load_balancer
 
 @pytest.mark.parametrize("name", ["router.yml", "minimal.yml"])
 def test_a_file_of_the_project_checks_without_error_or_warning(name: str) -> None:
-    """Issue part 12: `vestibule check` finds nothing to say about either file, and exits 0."""
+    """`vestibule check` finds nothing to say about either file, and exits 0."""
     command = [sys.executable, "-m", "router", "check", "-o", "json", "-c", str(FOLDER / name)]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, check=False, timeout=30)
     assert (done.returncode, json.loads(done.stdout)) == (0, {"ok": True, "errors": [], "warnings": []})
@@ -44,7 +44,7 @@ def started(make_router: MakeRouter, file: str, **changes: object) -> RouterProc
 def test_the_minimal_file_starts_and_routes(
     make_router: MakeRouter, nats_server: NatsServer, make_registrar: Callable[..., Registrar], backend: EchoBackend
 ) -> None:
-    """Issue part 12: minimal.yml is enough for an app to register and be reached."""
+    """Minimal.yml is enough for an app to register and be reached."""
     router = started(make_router, "minimal.yml")
     assert "config-warning" not in router.stdout
     host = unique_host(OPEN)
@@ -55,7 +55,7 @@ def test_the_minimal_file_starts_and_routes(
 def test_the_first_mtls_domain_of_the_minimal_file_works_as_written(
     make_router: MakeRouter, nats_server: NatsServer, make_registrar: Callable[..., Registrar], backend: EchoBackend
 ) -> None:
-    """Issue part 12: the commented example of minimal.yml, with its comment signs taken off, guards its domain."""
+    """The commented example of minimal.yml, with its comment signs taken off, guards its domain."""
     example = (FOLDER / "minimal.yml").read_text().partition("# enable_ssl")[2]
     uncommented = re.sub(r"^# ?", "", "# enable_ssl" + example, flags=re.MULTILINE)
     content = yaml.safe_load(uncommented)
@@ -77,7 +77,7 @@ def test_the_first_mtls_domain_of_the_minimal_file_works_as_written(
 def test_the_whole_file_starts_with_its_own_defaults(
     make_router: MakeRouter, nats_server: NatsServer, make_registrar: Callable[..., Registrar], backend: EchoBackend
 ) -> None:
-    """Issue part 12: router.yml, every property written out, runs and routes."""
+    """Router.yml, every property written out, runs and routes."""
     router = started(make_router, "router.yml", access_log=None)
     host = unique_host(OPEN)
     make_registrar(nats_server, router).register(host, backend=backend)

@@ -95,7 +95,7 @@ def test_a_drain_closes_idle_connections_and_waits_for_requests(serving: Serving
 
 
 def test_a_drain_that_takes_too_long_ends_with_1(serving: Serving, backend: EchoBackend) -> None:
-    """Contract h, issue part 11: when drain_timeout is passed what is left is cut off, the log says so, exit 1."""
+    """Contract h: when drain_timeout is passed what is left is cut off, the log says so, exit 1."""
     router, host = serving(drain_timeout="400ms")
     backend.always(lambda exchange: exchange.recv())
     with Client(router.port) as client:

@@ -87,7 +87,7 @@ def test_the_fields_of_a_head(tight: RouterProcess, host: str, backend: EchoBack
 
 
 def test_a_stated_body_length(tight: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """Issue part 9, max_request_body_bytes: so many bytes pass, a greater Content-Length is 413 before any backend contact."""
+    """max_request_body_bytes: so many bytes pass, a greater Content-Length is 413 before any backend contact."""
     assert get(tight.port, host, method="POST", body=b"x" * BODY_BYTES).status == 200
     head = render_request(host, method="POST", headers=[("Content-Length", str(BODY_BYTES + 1))])
     response, closed = exchange(tight.port, head)
@@ -96,7 +96,7 @@ def test_a_stated_body_length(tight: RouterProcess, host: str, backend: EchoBack
 
 
 def test_a_chunked_body(tight: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """Issue part 9, max_request_body_bytes: a chunked body is 413 as soon as it is longer; the backend never has it whole."""
+    """max_request_body_bytes: a chunked body is 413 as soon as it is longer; the backend never has it whole."""
     chunked = [("Transfer-Encoding", "chunked")]
     fits = b"%x\r\n%b\r\n0\r\n\r\n" % (BODY_BYTES, b"x" * BODY_BYTES)
     assert get(tight.port, host, method="POST", headers=chunked, body=fits).status == 200
@@ -107,7 +107,7 @@ def test_a_chunked_body(tight: RouterProcess, host: str, backend: EchoBackend) -
 
 
 def test_the_time_of_a_head(tight: RouterProcess, host: str) -> None:
-    """Issue part 9, read_header_timeout: a head begun and not ended gets 408 at its deadline, on a used connection too."""
+    """read_header_timeout: a head begun and not ended gets 408 at its deadline, on a used connection too."""
     with Client(tight.port) as client:
         assert client.request(host).status == 200
         began = time.monotonic()
@@ -118,7 +118,7 @@ def test_the_time_of_a_head(tight: RouterProcess, host: str) -> None:
 
 
 def test_the_time_between_requests(tight: RouterProcess, host: str) -> None:
-    """Issue part 9, frontend_idle_timeout: a connection without a request ends without a word; each request starts it anew."""
+    """frontend_idle_timeout: a connection without a request ends without a word; each request starts it anew."""
     with Client(tight.port) as client:
         for _ in range(3):
             assert client.request(host).status == 200
@@ -130,7 +130,7 @@ def test_the_time_between_requests(tight: RouterProcess, host: str) -> None:
 
 
 def test_the_time_between_bytes_of_a_body(tight: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """Issue part 9, client_stall_timeout: a body may be slow but not stop: 408 and a close, and no whole request."""
+    """client_stall_timeout: a body may be slow but not stop: 408 and a close, and no whole request."""
     with Client(tight.port) as client:
         client.send(render_request(host, method="POST", headers=[("Content-Length", "10")]))
         client.send(b"half")
@@ -288,7 +288,7 @@ def held(router: RouterProcess, count: int, port: int | None = None) -> Iterator
 
 
 def test_connections_of_a_listener(make_router: MakeRouter) -> None:
-    """Issue part 9, max_connections: what is more is reset and counted; the other listener has its own count."""
+    """max_connections: what is more is reset and counted; the other listener has its own count."""
     router = make_router(max_connections=4)
     with held(router, 4) as sockets:
         assert is_shed(router)
@@ -299,7 +299,7 @@ def test_connections_of_a_listener(make_router: MakeRouter) -> None:
 
 
 def test_connections_of_an_address(make_router: MakeRouter) -> None:
-    """Issue part 9, max_connections_per_address: one address cannot take the places of the others."""
+    """max_connections_per_address: one address cannot take the places of the others."""
     router = make_router(max_connections_per_address=3)
     with held(router, 3):
         assert is_shed(router)
@@ -310,7 +310,7 @@ def test_connections_of_an_address(make_router: MakeRouter) -> None:
 
 @pytest.mark.parametrize("key", ["connection_rate", "connection_rate_per_address"])
 def test_the_rate_of_new_connections(make_router: MakeRouter, key: str) -> None:
-    """Issue part 9: more new connections a second, in all or from one address, are reset; the next second is a new one."""
+    """More new connections a second, in all or from one address, are reset; the next second is a new one."""
     router = make_router(**{key: 5})  # type: ignore[arg-type]
     shed = [is_shed(router) for _ in range(14)]
     # The crowd may fall into two windows of one second.

@@ -149,7 +149,7 @@ def test_registrations(router: RouterProcess, registrar: Registrar, backend: Ech
 def test_dropped_messages_and_options(
     router: RouterProcess, registrar: Registrar, backend: EchoBackend, watched: Watched
 ) -> None:
-    """Issue part 10: messages and options that were not applied, each under its reason."""
+    """Messages and options that were not applied, each under its reason."""
     registrar.publish_raw("router.register", b"no json")
     registrar.register(unique_host(OPEN), backend=backend, options={"mtls_allowed_apps": {"nested": 1}})
     assert watched.grew("nats_messages_dropped", reason="not_json") == 1
@@ -157,7 +157,7 @@ def test_dropped_messages_and_options(
 
 
 def test_the_doors(router: RouterProcess, registrar: Registrar, backend: EchoBackend, east_ca: CA, west_ca: CA) -> None:
-    """R160, issue part 10: handshakes, decisions and misdirected requests, by domain, with bounded reasons."""
+    """R160: handshakes, decisions and misdirected requests, by domain, with bounded reasons."""
     name, domain = unique_host(EAST), f"*.{EAST}"
     registrar.register(name, backend=backend, options={"mtls_allowed_apps": "app-1"})
     watched = Watched(router)
@@ -217,7 +217,7 @@ def test_a_backend_without_tls(router: RouterProcess, registrar: Registrar, watc
 
 
 def test_no_endpoint_to_choose(router: RouterProcess, registrar: Registrar, backend: EchoBackend, watched: Watched) -> None:
-    """Issue part 10: backend-selection errors by reason."""
+    """Backend-selection errors by reason."""
     app = "01234567-89ab-4cde-8f01-23456789abcd"
     name = unique_host(OPEN)
     registrar.register(name, backend=backend, app=app)

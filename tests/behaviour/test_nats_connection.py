@@ -88,7 +88,7 @@ def test_the_next_server_takes_over(
 
 
 def test_user_and_password(make_nats: MakeNats, make_router: MakeRouter, backend: EchoBackend) -> None:
-    """Issue part 2: a server that wants user and password gets them; the password is in no log line."""
+    """A server that wants user and password gets them; the password is in no log line."""
     nats = make_nats('authorization { user: "router", password: "s3cret-word" }')
     router = make_router(nats=section(nats, user="router", **{"pass": "s3cret-word"}))
     _registers(router, nats, backend, options={"user": "router", "pass": "s3cret-word"})
@@ -96,7 +96,7 @@ def test_user_and_password(make_nats: MakeNats, make_router: MakeRouter, backend
 
 
 def test_a_token(make_nats: MakeNats, make_router: MakeRouter, backend: EchoBackend) -> None:
-    """Issue part 2: a server that wants a token gets it."""
+    """A server that wants a token gets it."""
     nats = make_nats('authorization { token: "t0ken-word" }')
     router = make_router(nats=section(nats, token="t0ken-word"))
     _registers(router, nats, backend, options={"auth_token": "t0ken-word"})
@@ -104,7 +104,7 @@ def test_a_token(make_nats: MakeNats, make_router: MakeRouter, backend: EchoBack
 
 
 def test_an_nkey(make_nats: MakeNats, make_router: MakeRouter) -> None:
-    """Issue part 2: a server that knows the router by its NKey gets a signature."""
+    """A server that knows the router by its NKey gets a signature."""
     key = KeyPair(USER)
     nats = make_nats(f"authorization {{ users: [ {{ nkey: {key.public} }} ] }}")
     router = make_router(nats=section(nats, nkey_seed=key.seed))
@@ -113,7 +113,7 @@ def test_an_nkey(make_nats: MakeNats, make_router: MakeRouter) -> None:
 
 
 def test_credentials(make_nats: MakeNats, make_router: MakeRouter, tmp_path: Any) -> None:
-    """Issue part 2: a server in operator mode gets the JWT and the signature of a credentials file."""
+    """A server in operator mode gets the JWT and the signature of a credentials file."""
     config, credentials = operator_mode()
     file = tmp_path / "router.creds"
     file.write_text(credentials)
@@ -123,7 +123,7 @@ def test_credentials(make_nats: MakeNats, make_router: MakeRouter, tmp_path: Any
 
 
 def test_tls_with_a_client_certificate(make_nats: MakeNats, make_router: MakeRouter) -> None:
-    """Issue part 2: with tls_enabled the server is verified by ca_certs and sees the router's own certificate."""
+    """With tls_enabled the server is verified by ca_certs and sees the router's own certificate."""
     ca = authority("nats")
     chain, key = ca.issue_server("127.0.0.1").files()
     tls = f'tls {{ cert_file: "{chain}", key_file: "{key}", ca_file: "{ca.file}", verify: true }}'
@@ -135,7 +135,7 @@ def test_tls_with_a_client_certificate(make_nats: MakeNats, make_router: MakeRou
 
 @pytest.mark.parametrize("known", [True, False], ids=["without TLS", "of another authority"])
 def test_with_tls_enabled_nothing_else_will_do(make_nats: MakeNats, make_router: MakeRouter, known: bool) -> None:
-    """Issue part 2: a server without TLS, or of another authority, never gets to see the password; health stays bad."""
+    """A server without TLS, or of another authority, never gets to see the password; health stays bad."""
     chain, key = authority("stranger").issue_server("127.0.0.1").files()
     nats = make_nats("" if known else f'tls {{ cert_file: "{chain}", key_file: "{key}" }}')
     secret = {"user": "router", "pass": "s3cret-word"}
@@ -147,7 +147,7 @@ def test_with_tls_enabled_nothing_else_will_do(make_nats: MakeNats, make_router:
 
 
 def test_a_wrong_password_is_tried_for_ever(make_nats: MakeNats, make_router: MakeRouter) -> None:
-    """Issue part 2: a server that refuses us does not end the router; as soon as it takes us, all is well."""
+    """A server that refuses us does not end the router; as soon as it takes us, all is well."""
     nats = make_nats('authorization { user: "router", password: "other" }')
     router = make_router(nats=section(nats, user="router", **{"pass": "mine"}), start=False)
     router.start(wait_healthy=False)
@@ -184,7 +184,7 @@ def test_a_silent_registration_is_pruned_and_a_repeated_one_stays(
 def test_tls_endpoints_do_not_expire(
     make_nats: MakeNats, make_router: MakeRouter, make_registrar: MakeRegistrar, make_backend: Callable[..., EchoBackend]
 ) -> None:
-    """House decision 14: a TLS endpoint that fell silent stays, since its identity is verified at each dial."""
+    """Decision 14: a TLS endpoint that fell silent stays, since its identity is verified at each dial."""
     nats, ca = make_nats(), authority("backends")
     router = make_router(
         nats=nats, ca_certs=[ca.pem], droplet_stale_threshold="500ms", prune_stale_droplets_interval="100ms"

@@ -256,7 +256,7 @@ def test_an_unregistration_of_another_shard_is_ignored(
 
 
 def test_heartbeats_publish_no_new_table(router: RouterProcess, registrar: Registrar, backend: EchoBackend) -> None:
-    """Issue part 4: equal registrations count as unmodified, are not logged and leave the route as it is."""
+    """Equal registrations count as unmodified, are not logged and leave the route as it is."""
     host = unique_host(OPEN)
     body = registrar.register(host, backend=backend)
     router.wait_for_event(lambda line: "endpoint-registered" in line and host in line)

@@ -47,7 +47,7 @@ def strict(registrar: Registrar, backend: EchoBackend) -> str:
 def test_a_list_judges_the_next_request_of_a_live_connection(
     router: RouterProcess, strict: str, east_ca: CA, backend: EchoBackend
 ) -> None:
-    """House decision 6: an org taken off (and put back on) the list is refused (and admitted) on the same connection."""
+    """Decision 6: an org taken off (and put back on) the list is refused (and admitted) on the same connection."""
     caller = east_ca.issue_instance("app", "space", ORG)
     with Client(router.ssl_port, Tls(strict, credential=caller)) as client:
         assert client.request(strict).status == 200
@@ -62,7 +62,7 @@ def test_a_list_judges_the_next_request_of_a_live_connection(
 def test_new_authorities_let_nobody_go_on_under_the_old_ones(
     router: RouterProcess, strict: str, east_ca: CA, west_ca: CA, backend: EchoBackend
 ) -> None:
-    """House decision 6: after ca_certs changed, an old connection gets 421 and a close; the new authority's callers get in."""
+    """Decision 6: after ca_certs changed, an old connection gets 421 and a close; the new authority's callers get in."""
     old, new = (ca.issue_instance("app", "space", ORG) for ca in (east_ca, west_ca))
     with Client(router.ssl_port, Tls(strict, credential=old)) as client:
         assert client.request(strict).status == 200
@@ -78,7 +78,7 @@ def test_new_authorities_let_nobody_go_on_under_the_old_ones(
 def test_a_domain_that_comes_is_strict_at_once(
     router: RouterProcess, registrar: Registrar, backend: EchoBackend, east_ca: CA, west_ca: CA
 ) -> None:
-    """House decision 6, R310: a host that was open becomes strict for connections made before, too."""
+    """Decision 6, R310: a host that was open becomes strict for connections made before, too."""
     name = unique_host(WEST)
     registrar.register(name, backend=backend, options={"mtls_allow_any": True})
     with Client(router.ssl_port, Tls(name)) as client, Client(router.port) as plain:
@@ -93,7 +93,7 @@ def test_a_domain_that_comes_is_strict_at_once(
 
 
 def test_a_new_server_certificate_closes_nothing(router: RouterProcess, strict: str, host: str, east_ca: CA) -> None:
-    """House decision 6, R174: new handshakes show the new certificate, established connections go on."""
+    """Decision 6, R174: new handshakes show the new certificate, established connections go on."""
     fresh = authority("server").issue_server("localhost", f"*.{OPEN}", f"*.{EAST}")
     caller = east_ca.issue_instance("app", "space", ORG)
     with (
@@ -109,7 +109,7 @@ def test_a_new_server_certificate_closes_nothing(router: RouterProcess, strict: 
 
 
 def test_certificates_named_by_path_are_read_again(make_router: MakeRouter, tmp_path: Path) -> None:
-    """Issue part 5: a rotation is new files and SIGHUP; the YAML need not change."""
+    """A rotation is new files and SIGHUP; the YAML need not change."""
     old, new = (authority("server").issue_server("localhost") for _ in range(2))
     chain, key = old.files(tmp_path)
     router = make_router(tls_pem=[{"cert_chain": str(chain), "private_key": str(key)}])
@@ -161,7 +161,7 @@ def test_a_file_that_is_gone_changes_nothing(router: RouterProcess, host: str) -
 
 
 def test_ports_move(router: RouterProcess, host: str) -> None:
-    """Issue part 11: new ports listen before old ones close; connections of the old ones go on."""
+    """New ports listen before old ones close; connections of the old ones go on."""
     old, new = router.port, free_port()
     with Client(old) as client:
         assert client.request(host).status == 200
@@ -175,7 +175,7 @@ def test_ports_move(router: RouterProcess, host: str) -> None:
 
 
 def test_a_listener_can_be_closed_and_opened(router: RouterProcess, host: str) -> None:
-    """Issue part 11: disable_http takes the plain listener away, and its absence gives it back."""
+    """Disable_http takes the plain listener away, and its absence gives it back."""
     assert router.reload(disable_http=True) == OK
     with pytest.raises(ConnectionRefusedError):
         Client(router.port)
@@ -185,13 +185,13 @@ def test_a_listener_can_be_closed_and_opened(router: RouterProcess, host: str) -
 
 
 def test_a_port_that_is_taken_changes_nothing(router: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """Issue part 11: the reload fails as a whole: the old port goes on, other new values are not taken."""
+    """The reload fails as a whole: the old port goes on, other new values are not taken."""
     assert router.reload(port=backend.port, max_request_headers=100) == ERROR
     assert get(router.port, host, headers=[(f"X-{number}", "1") for number in range(110)]).status == 200
 
 
 def test_an_exchange_in_flight_ends_as_it_began(router: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """Issue part 11: a response that streams across a reload is whole, and its connection goes on."""
+    """A response that streams across a reload is whole, and its connection goes on."""
 
     def slow(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
@@ -208,7 +208,7 @@ def test_an_exchange_in_flight_ends_as_it_began(router: RouterProcess, host: str
 
 
 def test_limits_hold_from_the_next_request_on(router: RouterProcess, host: str) -> None:
-    """House decision 6: a live connection is under the new bounds."""
+    """Decision 6: a live connection is under the new bounds."""
     many = [(f"X-{number}", "1") for number in range(60)]
     with Client(router.port) as client:
         assert client.request(host, headers=many).status == 200
@@ -217,7 +217,7 @@ def test_limits_hold_from_the_next_request_on(router: RouterProcess, host: str) 
 
 
 def test_the_last_of_many_signals_wins(router: RouterProcess, host: str) -> None:
-    """Issue part 11: signals in a burst end with the configuration of the last file, and every generation is whole."""
+    """Signals in a burst end with the configuration of the last file, and every generation is whole."""
     for number in range(50, 58):
         router.write_config(max_request_headers=number)
         router.signal(signal.SIGHUP)
@@ -237,7 +237,7 @@ def _reloading(router: RouterProcess) -> bool:
 
 
 def test_the_access_log_is_opened_anew(router: RouterProcess, host: str) -> None:
-    """Issue part 11: after a rotation by rename, SIGHUP lets the router write to a new file; no line is lost."""
+    """After a rotation by rename, SIGHUP lets the router write to a new file; no line is lost."""
     log = router.directory / "access.log"
     assert get(router.port, host, "/before").status == 200
     router.wait_for_log("/before")
@@ -250,7 +250,7 @@ def test_the_access_log_is_opened_anew(router: RouterProcess, host: str) -> None
 
 
 def test_keys_that_need_a_restart_are_named(router: RouterProcess) -> None:
-    """Issue part 11: what a reload cannot carry out is said, not silently ignored."""
+    """What a reload cannot carry out is said, not silently ignored."""
     assert router.reload(index=7, droplet_stale_threshold="77s") == OK
     line = router.wait_for_event("config-needs-restart")
     assert "index" in line

@@ -95,7 +95,7 @@ def test_the_route_table_is_json(router: RouterProcess, registrar: Registrar, ba
 
 
 def test_without_a_password_the_route_table_refuses_everyone(make_router: MakeRouter) -> None:
-    """House decision 13: an absent status.pass opens nothing: nobody gets in, with an empty password either."""
+    """Decision 13: an absent status.pass opens nothing: nobody gets in, with an empty password either."""
     router = make_router(start=False)
     with_status(router, **{"pass": None}).start()
     for credentials in (basic(STATUS_USER, ""), basic("", ""), basic(STATUS_USER, "None")):

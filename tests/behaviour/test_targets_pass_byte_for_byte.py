@@ -1,4 +1,4 @@
-"""The request target reaches the backend byte for byte; what selects a route is its path, read once (house decision 10)."""
+"""The request target reaches the backend byte for byte; what selects a route is its path, read once (decision 10)."""
 
 from collections.abc import Callable, Iterator
 

@@ -198,7 +198,7 @@ def test_a_bad_uri_is_left_out_and_named() -> None:
 
 
 def test_the_size_limit_is_64_kib() -> None:
-    """Issue part 2: larger messages are dropped unread."""
+    """Larger messages are dropped unread."""
     fits = json.dumps(GOOD | {"pad": ""}).encode()
     fits = fits[:-2] + b"x" * (65536 - len(fits)) + fits[-2:]
     assert isinstance(parse_message(fits), RegistryMessage)
@@ -206,7 +206,7 @@ def test_the_size_limit_is_64_kib() -> None:
 
 
 def test_a_hundred_uris_fit() -> None:
-    """Issue part 2: more than 100 drop the message."""
+    """More than 100 drop the message."""
     assert len(read(uris=[f"a{i}.b" for i in range(100)]).uris) == 100
     assert refused(uris=[f"a{i}.b" for i in range(101)]).reason == "too_many_uris"
 

@@ -34,7 +34,7 @@ def with_tls(names: list[str], *patterns: str, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_certificates_and_domains_that_do_not_fit_are_named(names: list[str], patterns: list[str], places: list[str]) -> None:
-    """House decision 2 and the issue: a bare suffix, a certificate for an mTLS and an open host, a domain
+    """Decision 2: a bare suffix, a certificate for an mTLS and an open host, a domain
     that no certificate covers.
     """
     assert warnings(with_tls(names, *patterns)) == places
@@ -58,12 +58,12 @@ def test_certificates_and_domains_that_do_not_fit_are_named(names: list[str], pa
     ],
 )
 def test_what_is_legal_but_wide_open_is_named(mapping: dict[str, Any], place: str) -> None:
-    """House decisions 8, 9 and 11."""
+    """Decisions 8, 9 and 11."""
     assert warnings(mapping) == [place]
 
 
 def test_a_file_without_trusted_proxies_is_told_once() -> None:
-    """House decision 9."""
+    """Decision 9."""
     assert [warning.path for warning in loaded("port: 80\n").warnings] == ["trusted_proxies"]
 
 

@@ -42,7 +42,7 @@ def test_a_key_without_effect_is_accepted_with_one_warning(path: str) -> None:
 @pytest.mark.parametrize("key", ZERO_MEANS_DEFAULT)
 @pytest.mark.parametrize("zero", [0, "0s"])
 def test_zero_is_the_default_with_one_warning(key: str, zero: object) -> None:
-    """House decision 13."""
+    """Decision 13."""
     assert getattr(config({key: zero}), key) == Config.model_fields[key].default
     assert warnings({key: zero}) == [key]
 

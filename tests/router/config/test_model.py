@@ -21,7 +21,7 @@ from tests.router.config.support import config, errors
     ],
 )  # fmt: skip
 def test_an_absent_key_takes_the_documented_default(key: str, default: object) -> None:
-    """House decision 13; R250 for the domains."""
+    """Decision 13; R250 for the domains."""
     assert getattr(config({}), key) == default
 
 

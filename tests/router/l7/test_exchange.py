@@ -24,7 +24,7 @@ def as_app(app: str = "app-1", host: str = CALLED) -> Tls:
 
 
 async def test_the_first_door_is_asked_before_any_route_is_looked_up(backend: EchoBackend) -> None:
-    """House decision 3: 421 for a registered and an unregistered host alike, so that nobody learns which routes exist."""
+    """Decision 3: 421 for a registered and an unregistered host alike, so that nobody learns which routes exist."""
     async with desk() as one:
         one.register(CALLED, backend, options={"mtls_allow_any": True})
         known, unknown = await one.get(CALLED), await one.get(f"nobody.{EAST}")

@@ -271,7 +271,7 @@ def without_tickets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_name_gets_the_context_of_its_domain_and_certificate() -> None:
-    """House decision 3: the SNI decides before OpenSSL sees a byte; none or an unknown one gets the global policy."""
+    """Decision 3: the SNI decides before OpenSSL sees a byte; none or an unknown one gets the global policy."""
     contexts = contexts_of(
         {"*.east.example": ANCHOR, "*.deep.east.example": require(MIDDLE.certificate), "one.example": ANCHOR},
         certificates=[server_certificate(name) for name in ("localhost", "*.east.example", "*.deep.east.example")],
@@ -366,7 +366,7 @@ def test_contexts_of_two_reloads_ago_are_let_go() -> None:
 
 
 def test_a_fingerprint_names_mode_and_authorities_but_not_crls() -> None:
-    """House decision 6: another mode or CA set closes connections; a CRL judges by leaf."""
+    """Decision 6: another mode or CA set closes connections; a CRL judges by leaf."""
     prints = {
         "none": ClientPolicy().fingerprint,
         "request": ClientPolicy("request", (ROOT.certificate,)).fingerprint,
