@@ -271,7 +271,7 @@ def test_a_lost_client_counts_as_no_status_of_a_backend(
 
 
 def test_metrics_addr_is_another_name_for_the_endpoint(make_router: MakeRouter) -> None:
-    """Issue part 10: `metrics.{addr,path}` serves the same page."""
+    """`metrics.{addr,path}` serves the same page."""
     router = make_router(start=False)
     router.start()
     port = router.metrics_port
