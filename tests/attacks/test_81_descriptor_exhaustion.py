@@ -60,9 +60,14 @@ def flood(router: RouterProcess) -> Iterator[None]:
 
 @contextlib.contextmanager
 def nothing_left(router: RouterProcess) -> Iterator[None]:
-    """Not one descriptor more than the router holds now, and connections that wait to be accepted."""
+    """Not one descriptor more than the router holds now, and connections that wait to be accepted.
+
+    The limit is on the number of a new descriptor, and the kernel takes the lowest free one.
+    """
     limits = resource.prlimit(router.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(router.pid, resource.RLIMIT_NOFILE, (router.open_files(), limits[1]))
+    held = {int(name) for name in os.listdir(f"/proc/{router.pid}/fd")}
+    lowest_free = next(number for number in range(len(held) + 1) if number not in held)
+    resource.prlimit(router.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
     try:
         with contextlib.ExitStack() as stack:
             for _ in range(ROOM):
