@@ -43,7 +43,7 @@ def record(router: RouterProcess, host: str) -> dict[str, str]:
 
 
 def test_a_line_is_gorouters_to_the_byte(router: RouterProcess, registrar: Registrar, backend: EchoBackend) -> None:
-    """R164, contract h: order, quotes and values of GoRouter's line, for an ordinary exchange."""
+    """R54, contract h: order, quotes and values of GoRouter's line, for an ordinary exchange."""
     host = unique_host(OPEN)
     registrar.register(host, backend=backend, app=APP, index=4, private_instance_id="instance-7")
     sent = [("Referer", "http://from.example/"), ("User-Agent", 'some "agent"/1.0'), ("X-Forwarded-For", "6.6.6.6")]
@@ -81,7 +81,7 @@ def test_times_tell_the_app_from_the_router(router: RouterProcess, registrar: Re
 
 
 def test_a_refusal_is_recorded_with_its_code(router: RouterProcess) -> None:
-    """R165: an unknown route leaves a line without backend, with the code that the client saw."""
+    """R54: an unknown route leaves a line without backend, with the code that the client saw."""
     host = unique_host(OPEN)
     answer = get(router.port, host)
     found = record(router, host)
@@ -102,7 +102,7 @@ def test_a_malformed_head_is_recorded(router: RouterProcess) -> None:
 
 
 def test_a_backend_failure_is_recorded_with_its_endpoint(router: RouterProcess, registrar: Registrar) -> None:
-    """R165, contract h: 502 with the endpoint that failed and why."""
+    """R54, contract h: 502 with the endpoint that failed and why."""
     host = unique_host(OPEN)
     registrar.register(host, backend=9, app=APP)
     get(router.port, host)
@@ -128,7 +128,7 @@ def test_a_client_that_leaves_in_the_middle_is_recorded(
 
 
 def test_what_a_client_sends_cannot_split_a_line(router: RouterProcess, registrar: Registrar, backend: EchoBackend) -> None:
-    """R166, attack 24 in the log: quotes, high bytes and tabs are escaped; one exchange is one line."""
+    """Attack 24 in the log: quotes, high bytes and tabs are escaped; one exchange is one line."""
     host = unique_host(OPEN)
     registrar.register(host, backend=backend)
     with Client(router.port) as client:

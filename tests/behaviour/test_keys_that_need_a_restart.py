@@ -46,7 +46,7 @@ def test_a_key_read_only_at_the_start_is_named_when_it_changes(text: str, expect
 
 
 def test_a_reload_warns_of_what_it_did_not_carry_out(make_router: MakeRouter) -> None:
-    """R174, part 11: whoever hides queries by a reload must not believe that they are hidden."""
+    """R174: whoever hides queries by a reload must not believe that they are hidden."""
     router = make_router(logging={"redact_query_params": "none"})
     assert router.reload(logging={"redact_query_params": "all"}, drain_timeout="5s") == {'result="ok"': 1.0}
     warning = json.loads(router.wait_for_event("config-needs-restart"))

@@ -67,7 +67,7 @@ def exchange(port: int, data: bytes) -> tuple[Response, bool]:
 
 
 def test_the_bytes_of_a_head(tight: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """R52, max_request_header_bytes: a head of that size passes, one byte more is 431 and a close."""
+    """R43, max_request_header_bytes: a head of that size passes, one byte more is 431 and a close."""
     bare = len(render_request(host, headers=[("X-Fill", "")]))
     fits = render_request(host, headers=[("X-Fill", "a" * (HEAD_BYTES - bare))])
     assert len(fits) == HEAD_BYTES
@@ -78,7 +78,7 @@ def test_the_bytes_of_a_head(tight: RouterProcess, host: str, backend: EchoBacke
 
 
 def test_the_fields_of_a_head(tight: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """R52, max_request_headers: so many fields pass, one more is 431 and a close."""
+    """R43, max_request_headers: so many fields pass, one more is 431 and a close."""
     more = [(f"X-{number}", "1") for number in range(FIELDS - 1)]  # with Host
     assert get(tight.port, host, headers=more).status == 200
     response, closed = exchange(tight.port, render_request(host, headers=[*more, ("X-Last", "1")]))
@@ -145,7 +145,7 @@ def test_the_time_between_bytes_of_a_body(tight: RouterProcess, host: str, backe
 
 
 def test_the_time_of_a_backend(tight: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """K19, endpoint_timeout: no response in time is 502, and the connection can go on."""
+    """Contract f.3, endpoint_timeout: no response in time is 502, and the connection can go on."""
     backend.script(lambda exchange: exchange.recv())
     with Client(tight.port) as client:
         began = time.monotonic()
@@ -155,7 +155,7 @@ def test_the_time_of_a_backend(tight: RouterProcess, host: str, backend: EchoBac
 
 
 def test_the_time_of_a_response_body(tight: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """K19, endpoint_timeout: a response that has begun and does not end in time is cut off."""
+    """Contract f.3, endpoint_timeout: a response that has begun and does not end in time is cut off."""
 
     def half(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")

@@ -35,7 +35,7 @@ def types_of(page: str) -> dict[str, str]:
 
 
 def test_every_name_stands_at_the_endpoint(router: RouterProcess) -> None:
-    """R157, contract h: GoRouter's metrics under their very names and types, without `_total`, and ours of the reference."""
+    """R49, contract h: GoRouter's metrics under their very names and types, without `_total`, and ours of the reference."""
     types = types_of(router.metrics())
     assert types | GOROUTER == types
     documented = set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram)", PAGE.read_text(), re.MULTILINE))
@@ -75,7 +75,7 @@ def watched(router: RouterProcess, host: str) -> Watched:
 
 
 def test_a_good_exchange(router: RouterProcess, host: str, watched: Watched) -> None:
-    """R157: requests, responses, bytes and times of a request that was served."""
+    """R49: requests, responses, bytes and times of a request that was served."""
     answer = get(router.port, host, method="POST", body=b"x" * 1000)
     assert watched.grew("total_requests", component="route-emitter") == 1
     assert watched.grew("responses", status_group="2xx") == 1
@@ -91,7 +91,7 @@ def test_a_good_exchange(router: RouterProcess, host: str, watched: Watched) -> 
 
 @pytest.mark.parametrize("status", [201, 304, 404, 503])
 def test_responses_by_their_group(router: RouterProcess, host: str, backend: EchoBackend, watched: Watched, status: int) -> None:
-    """R157: a backend's status counts in its group, and is no rejection of ours."""
+    """R49: a backend's status counts in its group, and is no rejection of ours."""
     backend.script(b"HTTP/1.1 %d Said\r\nContent-Length: 0\r\n\r\n" % status)
     assert get(router.port, host).status == status
     assert watched.grew("responses", status_group=f"{status // 100}xx") == 1
@@ -99,7 +99,7 @@ def test_responses_by_their_group(router: RouterProcess, host: str, backend: Ech
 
 
 def test_refusals(router: RouterProcess, watched: Watched) -> None:
-    """R157: an unknown route and a malformed head are rejected requests; the reason is a bounded label."""
+    """R49: an unknown route and a malformed head are rejected requests; the reason is a bounded label."""
     get(router.port, "nobody.invalid")
     with Client(router.port) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
@@ -127,7 +127,7 @@ def test_bad_gateways(router: RouterProcess, registrar: Registrar, watched: Watc
 
 
 def test_registrations(router: RouterProcess, registrar: Registrar, backend: EchoBackend, watched: Watched) -> None:
-    """R157: what each message did, by component; routes in the table; how long a change took to get here."""
+    """R49: what each message did, by component; routes in the table; how long a change took to get here."""
     name = unique_host(OPEN)
     routes = router.metric("total_routes")
     body = message(name, backend=backend, tags={"component": "my-emitter"}, endpoint_updated_at_ns=time.time_ns())
@@ -157,7 +157,7 @@ def test_dropped_messages_and_options(
 
 
 def test_the_doors(router: RouterProcess, registrar: Registrar, backend: EchoBackend, east_ca: CA, west_ca: CA) -> None:
-    """R160: handshakes, decisions and misdirected requests, by domain, with bounded reasons."""
+    """R52: handshakes, decisions and misdirected requests, by domain, with bounded reasons."""
     name, domain = unique_host(EAST), f"*.{EAST}"
     registrar.register(name, backend=backend, options={"mtls_allowed_apps": "app-1"})
     watched = Watched(router)
@@ -235,7 +235,7 @@ def test_open_connections_and_descriptors(router: RouterProcess) -> None:
 
 
 def test_certificates_tell_when_they_end(router: RouterProcess) -> None:
-    """R163: certificate_expiry_seconds by name, in epoch seconds."""
+    """R63: certificate_expiry_seconds by name, in epoch seconds."""
     values = router.metric_values("certificate_expiry_seconds")
     assert len(values) >= 1
     assert all(time.time() < value < time.time() + 40 * 86400 for value in values.values())

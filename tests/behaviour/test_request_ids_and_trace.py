@@ -177,7 +177,7 @@ def test_b3_is_made_and_continued_where_it_is_on(place: Place) -> None:
 
 @pytest.mark.parametrize(("key", "shown"), [("s3cret", True), ("22", False), ("", False)])
 def test_router_and_backend_are_named_only_to_who_knows_the_key(place: Place, key: str, shown: bool) -> None:
-    """R192: X-Vcap-Trace with the operator's `trace_key` shows router and backend; any other value shows nothing."""
+    """Contract d: X-Vcap-Trace with the operator's `trace_key` shows router and backend; any other value shows nothing."""
     response = place.call(plain=True, headers=[("X-Vcap-Trace", key)]).response
     backend = place.backends[0].address if shown else None
     assert (response.get("x-vcap-backend"), response.get("x-cf-routeendpoint")) == (backend, backend)

@@ -25,7 +25,7 @@ def basic(user: str, password: str) -> tuple[str, str]:
 
 
 def test_health_is_ok_and_never_cached(router: RouterProcess) -> None:
-    """R147, contract h: /health of a router that serves: 200, `ok`, not to be cached."""
+    """Contract h: /health of a router that serves: 200, `ok`, not to be cached."""
     answer = router.fetch(router.status_port, "/health")
     assert (answer.status, answer.body) == (200, b"ok\n")
     assert UNCACHED.items() <= dict(answer.headers).items()
@@ -78,7 +78,7 @@ def with_status(router: RouterProcess, **changes: object) -> RouterProcess:
     ids=["none", "password", "user", "empty", "no base64", "bearer", "longer", "twice"],
 )  # fmt: skip
 def test_the_route_table_is_only_for_those_who_know_the_password(router: RouterProcess, headers: list[tuple[str, str]]) -> None:
-    """R149, contract h: /routes answers 401 without, or with wrong credentials, and shows nothing."""
+    """Contract h: /routes answers 401 without, or with wrong credentials, and shows nothing."""
     answer = router.fetch(router.routes_port, "/routes", headers=headers)
     assert (answer.status, answer.get("www-authenticate")) == (401, 'Basic realm="Authorization Required"')
     assert b"{" not in answer.body

@@ -37,7 +37,7 @@ def test_the_defaults_are_those_of_an_empty_configuration() -> None:
     ],
 )
 def test_what_the_operator_writes_is_the_limit(mapping: dict[str, Any], name: str, value: float) -> None:
-    """Decision 13; part 9 of the main job: every one configurable."""
+    """Decision 13: every one configurable."""
     assert getattr(Limits.from_config(config(mapping)), name) == value
 
 
