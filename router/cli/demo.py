@@ -34,8 +34,14 @@ async def _demo(*, once: bool, as_json: bool) -> int:
     """Run until done or told to stop; a signal at any moment leaves by the same door, which takes everything down."""
     loop = asyncio.get_running_loop()
     show = loop.create_task(_show(once=once or as_json, as_json=as_json))
+
+    def leave() -> None:
+        # What a library complains of while its server is taken away concerns nobody.
+        loop.set_exception_handler(lambda _loop, _context: None)
+        show.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, show.cancel)
+        loop.add_signal_handler(number, leave)
     try:
         return await show
     except asyncio.CancelledError:
