@@ -9,6 +9,7 @@ Refuses to know what is counted (metrics.py). Our own and not the client library
 Source: the Prometheus text exposition format 0.0.4.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, Literal, TypeVar
@@ -67,7 +68,7 @@ class Histogram:
 Meter = TypeVar("Meter", Counter, Histogram)
 
 
-class Family:
+class Family(ABC):
     """One metric name with its help text; what a scrape prints and the reference page lists."""
 
     __slots__ = ("help", "kind", "label_names", "name")
@@ -78,9 +79,9 @@ class Family:
         self.help = help_text
         self.label_names = label_names
 
+    @abstractmethod
     def samples(self) -> Iterator[str]:
         """The lines of every child."""
-        raise NotImplementedError
 
     def render(self) -> Iterator[str]:
         """HELP, TYPE and the samples."""
