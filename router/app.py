@@ -364,6 +364,7 @@ class App:
         metrics.connections_open.source = lambda: len(self._connections)
         metrics.access_log_dropped.source = lambda: self._access_log.dropped
         metrics.log_dropped.source = lambda: self._stdout.dropped
+        metrics.log_pending_bytes.source = lambda: self._stdout.pending
         metrics.certificate_expiry_seconds.source = lambda: self._live.snapshot.contexts.expiries()
 
     def _flush(self) -> None:

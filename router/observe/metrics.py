@@ -192,6 +192,7 @@ class Metrics:
         self.log_dropped = self._sampled(
             "counter", "log_dropped", "Component-log lines that a slow or broken sink could not take."
         )
+        self.log_pending_bytes = self._sampled("gauge", "log_pending_bytes", "Component-log bytes that wait for their sink.")
         self.file_descriptors = self._sampled("gauge", "file_descriptors", "Open file descriptors.")
         self.file_descriptors.source = count_descriptors
 

@@ -100,13 +100,18 @@ class Sink:
         """Lines that never reached the target, since the start."""
         return self._refused + self._lost
 
+    @property
+    def pending(self) -> int:
+        """Bytes that were accepted and have not reached the target."""
+        return self._accepted - self._done
+
     def write(self, lines: Sequence[bytes]) -> int:
         """Accept a batch of lines without their line feeds; return how many were dropped: none of them, or
         all."""
         if not lines:
             return 0
         size = sum(map(len, lines))
-        if self._accepted + size - self._done > self._max_pending:
+        if self.pending + size > self._max_pending:
             self._refused += len(lines)
             return len(lines)
         if self._thread is None:

@@ -15,7 +15,7 @@ from tests.support.certs import CA, Credential
 from tests.support.client import Alert, Client, Tls, expect_alert, get
 from tests.support.nats import NatsServer
 from tests.support.register import unique_host
-from tests.support.router import mtls_domain, server_credential, tls_pem
+from tests.support.router import mtls_domain, server_credential, tls_pem, wait_until
 
 BROKEN_BASE64 = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n"
 
@@ -83,7 +83,7 @@ def test_a_reload_keeps_the_last_good_authority(
         assert lasting.request(host).status == 200
         for name, value in bad_values(tmp_path, east_ca.pem).items():
             assert router.reload(mtls_domains=[bad_domain(f"*.{EAST}", east_ca, value)]) == {'result="error"': 1}, name
-        assert len([line for line in router.events if "config-reload-failed" in line]) == len(NAMES)
+        wait_until(lambda: sum("config-reload-failed" in line for line in router.events) == len(NAMES), "one line for each")
         assert lasting.request(host).status == 200
     assert get(router.ssl_port, host, tls=Tls(host, caller)).status == 200
     assert expect_alert(router.ssl_port, Tls(host, stranger)) == Alert.UNKNOWN_CA

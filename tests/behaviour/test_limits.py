@@ -212,8 +212,11 @@ def test_attempts(tight: RouterProcess, tight_registrar: Registrar) -> None:
     for port in ports:
         tight_registrar.register(host, backend=port, wait=port == ports[-1])
     assert refusal(get(tight.port, host)) == (502, "endpoint_failure (dial failed)")
-    failed = [line for line in tight.events if "backend-endpoint-failed" in line and host in line]
-    assert len(failed) == 2
+
+    def failed() -> int:
+        return sum("backend-endpoint-failed" in line and host in line for line in tight.events)
+
+    wait_until(lambda: failed() == 2, "both attempts in the log")
 
 
 def test_the_time_of_a_dial(tight: RouterProcess, tight_registrar: Registrar) -> None:

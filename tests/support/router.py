@@ -166,8 +166,15 @@ class RouterProcess:
 
     @property
     def events(self) -> list[str]:
-        """The lines of the router's own log (stdout and stderr) so far."""
+        """The lines of the router's own log (stdout and stderr) so far, those included that wait for their sink."""
+        if self.running:
+            self._wait_flushed()
         return [line for line in (self.stdout + "\n" + self.stderr).split("\n") if line]
+
+    def _wait_flushed(self) -> None:
+        """A thread writes the log: what the router did may be seen before the line that says so."""
+        with contextlib.suppress(OSError, EOFError, AssertionError):  # it is just starting, or ending, or tells no metrics
+            wait_until(lambda: self.metric("log_pending_bytes") == 0, "the log to be written")
 
     def wait_for_event(self, predicate: str | Callable[[str], bool], deadline: float = WAIT_SECONDS) -> str:
         """The first line of the router's own log that contains a text or satisfies a predicate."""

@@ -54,10 +54,11 @@ def test_what_a_slow_target_cannot_take_is_dropped_and_counted() -> None:
     target = HeldTarget()
     sink = Sink(target, max_pending=10)
     assert [sink.write(lines) for lines in ([b"12345"], [b"123", b"456"], [b"67890"])] == [0, 2, 0]
-    assert sink.dropped == 2
+    assert (sink.dropped, sink.pending) == (2, 10)
     target.go.set()
     assert sink.close(10)
     assert target.lines == [b"12345", b"67890", b"closed"]
+    assert sink.pending == 0
 
 
 def test_room_comes_back_once_lines_are_written() -> None:
