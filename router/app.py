@@ -23,13 +23,13 @@ from typing import Final
 from authz.decide import unenforced
 from registry.endpoint import Endpoint
 from registry.ledger import Change, Ledger
+from registry.problems import Problem
 from registry.subscriber_nats import Subscriber
 from registry.table import RouteTable
 from router import parts
 from router.config.compile import CompileError, compile_config
 from router.config.load import load
 from router.config.model import Config
-from router.config.problems import Problem
 from router.connection import Connections
 from router.downstream import Downstream
 from router.l7.serve_http1 import serve_http1

@@ -30,9 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def load_config(path: str, environ: Mapping[str, str]) -> "Loaded":
     """What `run` and `check` both do with a file."""
+    from registry.problems import Problem
     from router.config.compile import why_not  # heavy; --help must not wait
     from router.config.load import load
-    from router.config.problems import Problem
 
     loaded = load(path, environ)
     error = why_not(loaded.config) if loaded.config is not None else None
@@ -43,7 +43,7 @@ def load_config(path: str, environ: Mapping[str, str]) -> "Loaded":
 
 def as_text(loaded: "Loaded") -> str:
     """Every finding as text, errors first, and one line that sums up."""
-    from router.config.problems import render
+    from registry.problems import render
 
     parts = [render(problem, "error") for problem in loaded.problems]
     parts += [render(warning, "warning") for warning in loaded.warnings]

@@ -38,8 +38,8 @@ def _raise_descriptor_limit() -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit status: 0 after a drain or a stop, 1 for a configuration that does not load or a drain that took too long."""
+    from registry.problems import render
     from router.config.load import load
-    from router.config.problems import render
 
     loaded = load(arguments.config)
     if loaded.config is None:

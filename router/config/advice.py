@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 
 from cryptography import x509
 
+from registry.problems import Where, printable
+from registry.source import SpelledInt
 from router.config.ciphers import BROKEN
 from router.config.domains import DomainConfig
 from router.config.legacy import Notice, Tree
 from router.config.model import Config
 from router.config.pem import parse_certificates, parse_crls
-from router.config.problems import Where, printable
 from router.config.scalars import is_duration, parse_duration
-from router.config.source import SpelledInt
 
 KNOWN_LOG_FIELDS = frozenset(
     {

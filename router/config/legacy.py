@@ -9,8 +9,8 @@ Source: contract g.1: "Older and newer shapes, all accepted".
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from registry.problems import Where
 from router.config.model import MAX_HEAD_BYTES
-from router.config.problems import Where
 from router.config.scalars import boolean, parse_duration
 
 Tree = dict[str, object]

@@ -19,13 +19,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from registry.problems import Problem, Where, path_text, printable, show
+from registry.source import MAX_BYTES, Source, read_source
 from router.config.advice import advise
 from router.config.legacy import NO_EFFECT, Notice, Tree, modernise
 from router.config.model import Config
-from router.config.problems import Problem, Where, path_text, printable, show
 from router.config.rules import MISPLACED, broken_rules
 from router.config.scalars import LoadContext
-from router.config.source import MAX_BYTES, Source, read_source
 
 _RENAMED = {"endpoint_timeout": "http_1_endpoint_timeout", "max_request_header_bytes": "max_header_bytes"}
 _MAX_PROBLEMS = 1000

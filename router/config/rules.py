@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from registry.hostname import canonical_pattern
+from registry.problems import Where, path_text
 from router.config.legacy import Tree
-from router.config.problems import Where, path_text
 from router.config.scalars import boolean
 
 

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from identity.caller import Guid, parse_guid
 from registry.hostname import canonical, canonical_pattern
-from router.config.source import SpelledFloat, SpelledInt
+from registry.source import SpelledFloat, SpelledInt
 
 UNLIMITED = "unlimited"
 MAX_FILE_BYTES = 1024 * 1024

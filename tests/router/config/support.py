@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
+from registry.problems import Problem
 from router.config.load import Loaded, load_bytes
 from router.config.model import Config
-from router.config.problems import Problem
 
 TODAY = dt.datetime.now(dt.UTC)
 

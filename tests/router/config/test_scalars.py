@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from registry.source import read_source
 from router.config import scalars
 from router.config.scalars import LoadContext, is_duration, parse_duration
-from router.config.source import read_source
 
 
 def value(kind: Any, given_value: object, context: LoadContext | None = None) -> Any:

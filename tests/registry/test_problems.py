@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.problems import Problem, path_text, printable, render, show
+from registry.problems import Problem, path_text, printable, render, show
 
 
 def test_a_path_is_written_as_the_file_is_nested() -> None:

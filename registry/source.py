@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from router.config.problems import Where, printable
+from registry.problems import Where, printable
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.source import MAX_BYTES, SpelledInt, read_source
+from registry.source import MAX_BYTES, SpelledInt, read_source
 
 
 @given(st.binary(max_size=400))
