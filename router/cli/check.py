@@ -5,13 +5,12 @@ to touch the network.
 """
 
 import argparse
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from router.cli.main import add_output
+from router.cli.output import add_output, show
 
 if TYPE_CHECKING:
     from router.config.load import Loaded
@@ -24,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     loaded = load_config(arguments.config, os.environ)
-    print(as_json(loaded) if arguments.output == "json" else as_text(loaded))
+    show(arguments.output, as_json(loaded), lambda: as_text(loaded))
     return 1 if loaded.problems else 0
 
 
@@ -51,10 +50,10 @@ def as_text(loaded: "Loaded") -> str:
     return "\n".join([*parts, f"{verdict}: {len(loaded.problems)} errors, {len(loaded.warnings)} warnings"])
 
 
-def as_json(loaded: "Loaded") -> str:
+def as_json(loaded: "Loaded") -> dict[str, object]:
     """`{"ok", "errors": [...], "warnings": [...]}`; each finding has file, line, path, value, expected,
     remedy.
     """
     errors = [problem.as_json() for problem in loaded.problems]
     warnings = [warning.as_json() for warning in loaded.warnings]
-    return json.dumps({"ok": not errors, "errors": errors, "warnings": warnings}, indent=2)
+    return {"ok": not errors, "errors": errors, "warnings": warnings}

@@ -11,7 +11,7 @@ import asyncio
 import signal
 import sys
 
-from router.cli.main import add_output
+from router.cli.output import Form, add_output, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,53 +20,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit status: 0 when every call ended as expected. JSON output ends after the table."""
+    """The exit status: 0 when every call ended as expected. JSON and YAML end after the table."""
     from router.demo.world import DemoError
 
     try:
-        return asyncio.run(_demo(once=arguments.once, as_json=arguments.output == "json"))
+        return asyncio.run(_demo(arguments.output, once=arguments.once))
     except (DemoError, FileNotFoundError, RuntimeError) as error:
         print(f"vestibule demo: {error}", file=sys.stderr)
         return 1
 
 
-async def _demo(*, once: bool, as_json: bool) -> int:
+async def _demo(form: Form, *, once: bool) -> int:
     """Run until done or told to stop; a signal at any moment leaves by the same door, which takes everything down."""
     loop = asyncio.get_running_loop()
-    show = loop.create_task(_show(once=once or as_json, as_json=as_json))
+    work = loop.create_task(_show(form, once=once or form != "table"))
 
     def leave() -> None:
         # What a library complains of while its server is taken away concerns nobody.
         loop.set_exception_handler(lambda _loop, _context: None)
-        show.cancel()
+        work.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, leave)
     try:
-        return await show
+        return await work
     except asyncio.CancelledError:
         return 1
 
 
-async def _show(*, once: bool, as_json: bool) -> int:
+async def _show(form: Form, *, once: bool) -> int:
     from router.demo.calls import CALLS, make
-    from router.demo.show import Painter
-    from router.demo.show import as_json as to_json
+    from router.demo.show import Painter, as_json
     from router.demo.world import world
 
     painter = Painter(sys.stdout)
     async with world() as here:
         outcomes = []
-        if not as_json:
+        if form == "table":
             painter.heading()
         for call in CALLS:
             outcomes.append(await asyncio.to_thread(make, call, here))
-            if not as_json:
+            if form == "table":
                 painter.outcome(outcomes[-1])
-        if as_json:
-            print(to_json(outcomes))
-        else:
+        if form == "table":
             painter.summary(outcomes)
+        else:
+            show(form, [as_json(outcome) for outcome in outcomes], str)
         status = 0 if all(outcome.as_expected for outcome in outcomes) else 1
         if not once:
             painter.curl_lines(here)

@@ -3,19 +3,17 @@
 Promises: plain text; colour only where a terminal asks for none of the usual exceptions. Refuses to know: how calls are made.
 """
 
-import json
-import os
 import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
+from router.cli.output import Colour, paint
 from router.demo.calls import Call, Outcome
 from router.demo.world import DRAFT, HELLO, ORDERS, STOCK, World
 
 WIDTH = 100
 _COLUMNS = (("caller", 10), ("calls", 7), ("what is tried", 28), ("expected", 27), ("seen", 26))
 _INDENT = 10
-_GREEN, _RED, _DIM, _BOLD, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 INTRODUCTION = f"""\
 One router. Three apps, registered over NATS. Two foundations, each with an authority of its own.
@@ -45,20 +43,18 @@ class Painter:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._colour = out.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
-    def line(self, text: str = "", paint: str = "") -> None:
+    def line(self, text: str = "", colour: Colour | None = None) -> None:
         """One line, flushed: the reader sees each call as it ends."""
-        painted = f"{paint}{text}{_PLAIN}" if paint and self._colour else text
-        print(painted, file=self._out, flush=True)
+        print(paint(text, colour, self._out) if colour else text, file=self._out, flush=True)
 
     def heading(self) -> None:
         """The introduction and the table's head."""
-        self.line("Vestibule demo", _BOLD)
+        self.line("Vestibule demo", "bold")
         self.line(INTRODUCTION)
         self.line()
-        self.line("".join(name.ljust(width) for name, width in _COLUMNS).rstrip(), _BOLD)
-        self.line("-" * WIDTH, _DIM)
+        self.line("".join(name.ljust(width) for name, width in _COLUMNS).rstrip(), "bold")
+        self.line("-" * WIDTH, "dim")
 
     def outcome(self, outcome: Outcome) -> None:
         """One call of the table with what the app saw, or why the router refused."""
@@ -66,39 +62,34 @@ class Painter:
         seen = outcome.seen if outcome.as_expected else f"WRONG: {outcome.seen}"
         cells = (call.caller or "nobody", call.host.partition(".")[0], call.about, call.expected, seen)
         row = "".join(cell.ljust(width) for cell, (_, width) in zip(cells, _COLUMNS, strict=True))
-        self.line(row.rstrip(), _GREEN if outcome.as_expected else _RED)
+        self.line(row.rstrip(), "green" if outcome.as_expected else "red")
         for detail in outcome.details:
             for part in textwrap.wrap(detail, WIDTH - _INDENT, break_on_hyphens=False):
-                self.line(" " * _INDENT + part, _DIM)
+                self.line(" " * _INDENT + part, "dim")
 
     def summary(self, outcomes: Sequence[Outcome]) -> None:
         """How many calls ended as they must."""
         good = sum(outcome.as_expected for outcome in outcomes)
-        self.line("-" * WIDTH, _DIM)
-        paint = _GREEN if good == len(outcomes) else _RED
-        self.line(f"{good} of {len(outcomes)} calls ended as expected.", paint)
+        self.line("-" * WIDTH, "dim")
+        self.line(f"{good} of {len(outcomes)} calls ended as expected.", "green" if good == len(outcomes) else "red")
 
     def curl_lines(self, world: World) -> None:
         """What to type oneself. `curl.conf` keeps the lines short; it is written here."""
         config = world.directory / "curl.conf"
         config.write_text(f'silent\nshow-error\ninclude\ncacert = "router-ca.pem"\nconnect-to = "::127.0.0.1:{world.port}"\n')
         self.line()
-        self.line("Everything stays up until Ctrl-C. Try it yourself, in another terminal:", _BOLD)
+        self.line("Everything stays up until Ctrl-C. Try it yourself, in another terminal:", "bold")
         self.line()
         self.line(f"  cd {world.directory}")
         for about, caller, host, more in AFTERWARDS:
             words = ["curl", "-K", "curl.conf", *(("-E", f"{caller}.pem") if caller else ()), *more, f"https://{host}/"]
-            self.line(f"  # {about}", _DIM)
+            self.line(f"  # {about}", "dim")
             self.line("  " + " ".join(words))
         self.line()
         self.line("The router's log is router.log there, its access log access.log, its configuration router.yml.")
 
 
-def as_json(outcomes: Sequence[Outcome]) -> str:
-    """The table for programs."""
-    return json.dumps([_plain(outcome) for outcome in outcomes], indent=2)
-
-
-def _plain(outcome: Outcome) -> dict[str, object]:
+def as_json(outcome: Outcome) -> dict[str, object]:
+    """A row of the table for programs."""
     call: Call = outcome.call
     return {**call._asdict(), "seen": outcome.seen, "as_expected": outcome.as_expected, "details": list(outcome.details)}

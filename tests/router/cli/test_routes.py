@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from router.cli import main
-from router.cli.routes import table
+from router.cli.routes import as_text
 
 ROUTES = {
     "b.example": [{"address": "10.0.0.2:80", "tls": False, "ttl": 120, "protocol": "http1"}],
@@ -45,7 +45,7 @@ def test_the_table_is_sorted_with_one_line_an_endpoint(
     port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("VESTIBULE_STATUS_PASS", "pass")
-    assert main(["routes", "--url", f"http://127.0.0.1:{port}/routes"]) == 0
+    assert main(["routes", "--url", f"http://127.0.0.1:{port}"]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["ROUTE", "ENDPOINT", "TLS", "TTL", "PROTOCOL", "SEGMENT"],
         ["a.example/x", "10.0.0.1:61001", "true", "120", "-", "is1"],
@@ -63,12 +63,12 @@ def test_the_configuration_tells_where_and_as_whom(port: int, tmp_path: Path, ca
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://127.0.0.1:{port}/routes", "401"),
-        ("http://127.0.0.1:1/routes", "is the router running?"),
-        ("https://127.0.0.1/routes", "is the form of --url"),
-        ("http://u:p@127.0.0.1/routes", "is the form of --url"),
-        ("http://127.0.0.1:x/routes", "is the form of --url"),
-        ("nothing", "is the form of --url"),
+        ("http://127.0.0.1:{port}", "401"),
+        ("http://127.0.0.1:1", "is the router running?"),
+        ("https://127.0.0.1/routes", "is the form of the URL"),
+        ("http://u:p@127.0.0.1/routes", "is the form of the URL"),
+        ("http://127.0.0.1:x/routes", "is the form of the URL"),
+        ("nothing", "is the form of the URL"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_exit_1(
@@ -79,13 +79,5 @@ def test_what_goes_wrong_is_one_sentence_and_exit_1(
     assert said in capsys.readouterr().err
 
 
-def test_an_answer_that_is_no_table_is_said_so(
-    port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VESTIBULE_STATUS_PASS", "pass")
-    assert main(["routes", "--url", f"http://127.0.0.1:{port}/other"]) == 1
-    assert "no route table" in capsys.readouterr().err
-
-
 def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert "\x1b" not in table({"a\x1b[2J": [{"address": "\x1b]0;x\x07"}]})
+    assert "\x1b" not in as_text({"a\x1b[2J": [{"address": "\x1b]0;x\x07"}]})

@@ -1,7 +1,6 @@
 """How the demo looks."""
 
 import io
-import json
 
 import pytest
 
@@ -55,5 +54,5 @@ def test_an_unexpected_outcome_stands_out() -> None:
 
 def test_json_tells_the_same() -> None:
     """For programs."""
-    (told,) = json.loads(as_json([Outcome(CALLS[1], "403", ("because",))]))
+    told = as_json(Outcome(CALLS[1], "403", ("because",)))
     assert (told["caller"], told["seen"], told["as_expected"], told["details"]) == ("reports", "403", True, ["because"])
