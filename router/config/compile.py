@@ -8,7 +8,7 @@ stand, and the contexts of unchanged (policy, certificate) pairs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -47,8 +47,7 @@ def compile_config(
 ) -> Snapshot:
     """Raises CompileError."""
     limits = Limits.from_config(config)
-    policies = {domain.pattern: _domain_client_policy(domain) for domain in config.client_domains}
-    domains = DomainTable(_domain_policy(domain, policies[domain.pattern]) for domain in config.client_domains)
+    domains, policies = compile_domains(config)
     contexts = _contexts(config, domains, policies, previous.contexts if previous is not None else None)
     return Snapshot(
         generation=generation,
@@ -67,6 +66,38 @@ def compile_config(
     )
 
 
+def compile_domains(config: Config) -> tuple[DomainTable, Mapping[str, ClientPolicy]]:
+    """The domains, and by pattern what a handshake of each must enforce, without building a TLS context. Raises CompileError."""
+    policies = {domain.pattern: _domain_client_policy(domain) for domain in config.client_domains}
+    domains = DomainTable(_domain_policy(domain, policies[domain.pattern]) for domain in config.client_domains)
+    return domains, policies
+
+
+def compile_open_policy(config: Config) -> ClientPolicy:
+    """The global client_cert_validation, for hosts that no domain claims; GoRouter's meaning. Raises CompileError."""
+    if config.client_cert_validation == "none":
+        return ClientPolicy()
+    texts = [config.client_ca_certs] if config.client_ca_certs else []
+    if not config.only_trust_client_ca_certs:
+        texts += config.ca_certs
+    try:
+        anchors = tuple(cert for text in texts if text for cert in read_certificates(text))
+    except ValueError as error:
+        raise CompileError("client_ca_certs", str(error)) from error
+    rules: tuple[SubjectRule, ...] = ()
+    if config.enable_verify_client_certificate_metadata:
+        rules = tuple(
+            (_subject(rule.issuer_in_chain), tuple(_subject(subject) for subject in rule.valid_cert_subjects))
+            for rule in config.verify_client_certificate_metadata
+        )
+    return ClientPolicy(
+        config.client_cert_validation,
+        anchors,
+        system_roots=not config.only_trust_client_ca_certs,
+        metadata=rules,
+    )
+
+
 def why_not(config: Config) -> CompileError | None:
     """What keeps a valid configuration from being built, for `check`: the same building, thrown away."""
     loop = asyncio.new_event_loop()
@@ -79,7 +110,7 @@ def why_not(config: Config) -> CompileError | None:
     return None
 
 
-def _contexts(config: Config, domains: DomainTable, policies: dict[str, ClientPolicy], previous: Contexts | None) -> Contexts:
+def _contexts(config: Config, domains: DomainTable, policies: Mapping[str, ClientPolicy], previous: Contexts | None) -> Contexts:
     certificates = list(_server_certificates(config)) if config.enable_ssl else []
     settings = TlsSettings(
         config.min_tls_version,
@@ -88,7 +119,7 @@ def _contexts(config: Config, domains: DomainTable, policies: dict[str, ClientPo
         ":".join(config.cipher_suites.tls13),
     )
     try:
-        return Contexts(certificates, settings, _default_client_policy(config), domains, policies, previous)
+        return Contexts(certificates, settings, compile_open_policy(config), domains, policies, previous)
     except (SSL.Error, ValueError) as error:
         raise CompileError("tls_pem", f"a TLS context could not be built: {error}") from error
 
@@ -114,31 +145,6 @@ def _read_crls(pem: str) -> Iterable[x509.CertificateRevocationList]:
     end = "-----END X509 CRL-----"
     for part in pem.split(end)[:-1]:
         yield x509.load_pem_x509_crl((part.strip() + "\n" + end + "\n").encode())
-
-
-def _default_client_policy(config: Config) -> ClientPolicy:
-    """The global client_cert_validation, for hosts that no domain claims; GoRouter's meaning."""
-    if config.client_cert_validation == "none":
-        return ClientPolicy()
-    texts = [config.client_ca_certs] if config.client_ca_certs else []
-    if not config.only_trust_client_ca_certs:
-        texts += config.ca_certs
-    try:
-        anchors = tuple(cert for text in texts if text for cert in read_certificates(text))
-    except ValueError as error:
-        raise CompileError("client_ca_certs", str(error)) from error
-    rules: tuple[SubjectRule, ...] = ()
-    if config.enable_verify_client_certificate_metadata:
-        rules = tuple(
-            (_subject(rule.issuer_in_chain), tuple(_subject(subject) for subject in rule.valid_cert_subjects))
-            for rule in config.verify_client_certificate_metadata
-        )
-    return ClientPolicy(
-        config.client_cert_validation,
-        anchors,
-        system_roots=not config.only_trust_client_ca_certs,
-        metadata=rules,
-    )
 
 
 def _subject(subject: SubjectConfig) -> Subject:

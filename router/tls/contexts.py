@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
@@ -103,7 +103,7 @@ class Contexts:
         settings: TlsSettings,
         default_policy: ClientPolicy,
         domains: DomainTable,
-        domain_policies: dict[str, ClientPolicy],
+        domain_policies: Mapping[str, ClientPolicy],
         previous: Contexts | None = None,
     ) -> None:
         """`domain_policies` maps a domain's pattern to its policy. Raises ValueError or SSL.Error when a context cannot be

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from identity.caller import Guid
-from router.config.compile import CompileError, compile_config
+from router.config.compile import CompileError, compile_config, compile_domains, compile_open_policy
 from router.config.model import Config
 from router.live import Snapshot
 from router.net.deadline import Wheel
@@ -47,6 +47,17 @@ async def test_a_configuration_becomes_a_snapshot() -> None:
     assert (policy.mode, len(policy.anchors), len(policy.crls or ()), policy.system_roots) == ("require", 1, 2, False)
     assert policy.fingerprint == domain.client_policy
     assert made.contexts.choose(f"a.{EAST}").domain is domain
+
+
+def test_domains_and_their_policies_come_without_a_tls_context() -> None:
+    """Tools that only predict decisions need no event loop, and no certificate of the router's own."""
+    config = settings(mtls_domains=[mtls_domain(f"*.{EAST}", EAST_CA, orgs=["org-1"])], enable_ssl=False, tls_pem=[])
+    domains, policies = compile_domains(config)
+    domain = domains.claim(f"a.{EAST}")
+    assert domain is not None
+    assert list(policies) == [f"*.{EAST}"]
+    assert policies[domain.pattern].fingerprint == domain.client_policy
+    assert compile_open_policy(config).mode == "none"
 
 
 async def test_a_domain_without_crls_checks_none() -> None:
