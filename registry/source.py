@@ -1,16 +1,16 @@
 """YAML text -> plain values, and the line on which each of them stands.
 
 Promises: never raises for any text; reports every duplicate key; takes bounded time and memory (bytes,
-nesting, values after alias expansion). Lists become tuples, numbers remember their spelling (a password
-`0123` stays `0123`). Refuses to know what any key means.
+nesting, documents, values after alias expansion). Lists become tuples, numbers remember their spelling (a
+password `0123` stays `0123`). Refuses to know what any key means.
 
 Source: YAML 1.2 core schema as go-yaml v3 (GoRouter's reader) applies it: no dates, no base-60 numbers.
-Explicit tags, merge keys, several documents and keys that are no scalars are refused: no gorouter.yml has
-them.
+Explicit tags and keys that are no scalars are refused. Merge keys (`<<: *defaults`) and several documents are
+what manifests have and no gorouter.yml: `read_documents` takes them, `read_source` does not.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import yaml
@@ -20,6 +20,9 @@ from registry.problems import Where, printable
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_VALUES = 200_000  # after alias expansion; a large BOSH deployment has a few hundred
+MAX_DOCUMENTS = 100
+
+_MERGE = "<<"
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})", re.ASCII)
@@ -55,17 +58,35 @@ class Flaw:
 
 @dataclass(slots=True)
 class Source:
-    """What a text holds: `tree` (None where it could not be read), `lines` by place, and its flaws."""
+    """What one document holds: `tree` (None where it could not be read), `lines` by place, and its flaws.
+
+    `links` leads from the place of an alias, or of a merged key, to the place that spells its value out.
+    """
 
     tree: object = None
     lines: dict[Where, int] = field(default_factory=dict)
     flaws: list[Flaw] = field(default_factory=list)
+    links: dict[Where, Where] = field(default_factory=dict)
 
     def line_of(self, where: Where) -> int:
         """The line of `where`, or of the nearest place around it that the file spells out; 0 for none."""
+        for _ in range(MAX_DEPTH):  # each link leads to an earlier place: a chain of them ends
+            spelt = self._spelt(where)
+            if spelt is None:
+                break
+            where = spelt
         while where and where not in self.lines:
             where = where[:-1]
         return self.lines.get(where, 0)
+
+    def _spelt(self, where: Where) -> Where | None:
+        """The place one link further, for a place that stands inside an alias or came by a merge."""
+        for end in range(len(where), 0, -1):
+            if where[:end] in self.lines and (end == len(where) or where[:end] not in self.links):
+                return None
+            if where[:end] in self.links:
+                return (*self.links[where[:end]], *where[end:])
+        return None
 
 
 class _Refused(Exception):
@@ -74,23 +95,34 @@ class _Refused(Exception):
 
 
 def read_source(data: bytes) -> Source:
-    """Read one YAML document. Whatever is wrong stands in `flaws`; then `tree` may be None."""
-    source = Source()
+    """Read one YAML document without merge keys. Whatever is wrong stands in `flaws`; then `tree` may be None."""
+    return _read(data, _Builder(plain=True))[0]
+
+
+def read_documents(data: bytes) -> list[Source]:
+    """Read every document (at least one, at most MAX_DOCUMENTS) with merge keys resolved.
+
+    A document that cannot be read to its end is the last of the list; its `flaws` say why and its `tree` is None.
+    """
+    return _read(data, _Builder(plain=False))
+
+
+def _read(data: bytes, builder: "_Builder") -> list[Source]:
     if len(data) > MAX_BYTES:
         expected, remedy = f"at most {MAX_BYTES} bytes", "remove what the router does not need"
-        source.flaws.append(Flaw((), 0, f"{len(data)} bytes", expected, remedy))
-        return source
+        builder.give_up(Flaw((), 0, f"{len(data)} bytes", expected, remedy))
+        return builder.sources
     try:
         text = data.decode("utf-8-sig")
-        source.tree = _Builder(source).build(yaml.parse(text, Loader=_LOADER))
+        builder.build(yaml.parse(text, Loader=_LOADER))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        source.flaws.append(Flaw((), line, "", "UTF-8 text", "save the file as UTF-8"))
+        builder.give_up(Flaw((), line, "", "UTF-8 text", "save the file as UTF-8"))
     except _Refused as refused:
-        source.flaws.append(Flaw((), *refused.flaw))
+        builder.give_up(Flaw((), *refused.flaw))
     except yaml.YAMLError as error:
-        source.flaws.append(_syntax(error))
-    return source
+        builder.give_up(_syntax(error))
+    return builder.sources
 
 
 def _syntax(error: yaml.YAMLError) -> Flaw:
@@ -116,36 +148,52 @@ class _Open:
     items: dict[str, object] | list[object]
     key: str | None = None
     size: int = 1
+    merges: list[tuple[Where, Mapping[str, object]]] | None = None
+    merging: bool = False
 
 
 class _Builder:
     """Turns parser events into values without recursion, so that depth is ours to bound."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, *, plain: bool) -> None:
+        self.sources = [Source()]
+        self._plain = plain
         self._stack: list[_Open] = []
-        self._anchors: dict[str, tuple[object, int]] = {}
-        self._values = 0
-        self._root: object = None
+        self._anchors: dict[str, tuple[object, int, Where]] = {}
+        self._values = 0  # of the documents that are complete
         self._documents = 0
 
-    def build(self, events: Iterator[yaml.Event]) -> object:
+    @property
+    def _source(self) -> Source:
+        return self.sources[-1]
+
+    def build(self, events: Iterator[yaml.Event]) -> None:
         for event in events:
             handler = _HANDLERS.get(type(event))
             if handler is not None:
                 handler(self, event)
-        return self._root
+
+    def give_up(self, flaw: Flaw) -> None:
+        """The document that was being read has no value: it cannot be read to its end."""
+        self._source.tree = None
+        self._source.flaws.append(flaw)
 
     def document(self, event: yaml.Event) -> None:
         self._documents += 1
-        if self._documents > 1:
+        if self._documents == 1:
+            return
+        if self._plain:
             raise _Refused(_line(event), "", "one YAML document", ("remove everything from the second `---` on"))
+        self.sources.append(Source())
+        self._anchors = {}
+        if self._documents > MAX_DOCUMENTS:
+            raise _Refused(_line(event), "", f"at most {MAX_DOCUMENTS} documents", "split the file")
 
     def scalar(self, event: yaml.ScalarEvent) -> None:
         plain, _ = event.implicit
         self._no_tag(event)
         if self._awaits_key():
-            self._take_key(str(event.value), _line(event))
+            self._take_key(str(event.value), _line(event), merging=bool(plain) and not self._plain and event.value == _MERGE)
         else:
             self._put(_resolve(event.value) if plain else event.value, 1, event.anchor, _line(event))
 
@@ -154,7 +202,9 @@ class _Builder:
             raise _Refused(_line(event), "", "an alias of an anchor that is complete", "write the value out")
         if self._awaits_key():
             raise _Refused(_line(event), "", "a plain key", "write the key out instead of an alias")
-        value, size = self._anchors[event.anchor]
+        value, size, spelt = self._anchors[event.anchor]
+        if self._stack:
+            self._source.links[self._here()] = spelt
         self._put(value, size, None, _line(event))
 
     def open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
@@ -170,6 +220,8 @@ class _Builder:
 
     def close(self, _event: yaml.Event) -> None:
         done = self._stack.pop()
+        if done.merges is not None and isinstance(done.items, dict):
+            self._merge(done.where, done.items, done.merges)
         value = done.items if isinstance(done.items, dict) else tuple(done.items)
         self._put(value, done.size, done.anchor, self._source.lines[done.where])
 
@@ -182,32 +234,47 @@ class _Builder:
     def _awaits_key(self) -> bool:
         return bool(self._stack) and isinstance(self._stack[-1].items, dict) and self._stack[-1].key is None
 
-    def _take_key(self, key: str, line: int) -> None:
+    def _take_key(self, key: str, line: int, *, merging: bool) -> None:
         top = self._stack[-1]
-        if key in top.items:
+        if key in top.items or (merging and top.merges is not None):
             first = self._source.lines.get((*top.where, key), 0)
             remedy = f"keep one of the two; the first is on line {first}"
             self._source.flaws.append(Flaw((*top.where, key), line, "", "each key once", remedy))
         else:
             self._source.lines[(*top.where, key)] = line
-        top.key = key
+        top.key, top.merging = key, merging
 
     def _put(self, value: object, size: int, anchor: str | None, line: int) -> None:
         if anchor is not None:
-            self._anchors[anchor] = (value, size)
+            self._anchors[anchor] = (value, size, self._here())
         if not self._stack:
-            self._root = value
+            self._source.tree = value
+            self._values += size
+            self._bound(self._values, line)
             return
         top = self._stack[-1]
         top.size += size
-        if top.size > MAX_VALUES:
-            raise _Refused(line, "", f"at most {MAX_VALUES} values, aliases expanded", "use fewer aliases")
+        self._bound(top.size, line)
         self._source.lines.setdefault(self._here(), line)
-        if isinstance(top.items, dict):
-            top.items[str(top.key)] = value
-            top.key = None
-        else:
+        if isinstance(top.items, list):
             top.items.append(value)
+        elif top.merging:
+            top.merges = [*(top.merges or ()), *_to_merge(value, self._here(), line)]
+        else:
+            top.items[str(top.key)] = value
+        top.key = None
+
+    @staticmethod
+    def _bound(values: int, line: int) -> None:
+        if values > MAX_VALUES:
+            raise _Refused(line, "", f"at most {MAX_VALUES} values, aliases expanded", "use fewer aliases")
+
+    def _merge(self, where: Where, items: dict[str, object], merges: list[tuple[Where, Mapping[str, object]]]) -> None:
+        """Own keys win, then the mapping that is named first."""
+        for place, mapping in merges:
+            for key in mapping.keys() - items.keys():
+                self._source.links[(*where, key)] = (*place, key)
+            items |= {key: value for key, value in mapping.items() if key not in items}
 
     @staticmethod
     def _no_tag(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
@@ -225,6 +292,15 @@ _HANDLERS: dict[type[yaml.Event], Callable[..., None]] = {
     yaml.MappingEndEvent: _Builder.close,
     yaml.SequenceEndEvent: _Builder.close,
 }
+
+
+def _to_merge(value: object, where: Where, line: int) -> list[tuple[Where, Mapping[str, object]]]:
+    """The mappings that a merge key names, each with its place."""
+    named = [((*where, n), one) for n, one in enumerate(value)] if isinstance(value, tuple) else [(where, value)]
+    found: list[tuple[Where, Mapping[str, object]]] = [(place, one) for place, one in named if isinstance(one, dict)]
+    if len(found) < len(named):
+        raise _Refused(line, "", "a mapping, or a list of mappings, to merge", "name the anchor of a mapping after `<<:`")
+    return found
 
 
 def _line(event: yaml.Event) -> int:
