@@ -15,6 +15,8 @@ from router.cli.output import add_output, show
 if TYPE_CHECKING:
     from router.config.load import Loaded
 
+EXAMPLE = "vestibule check -c router.yml"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", required=True, metavar="FILE", help="the configuration file")

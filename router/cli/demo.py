@@ -13,6 +13,8 @@ import sys
 
 from router.cli.output import Form, add_output, show
 
+EXAMPLE = "vestibule demo --once"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="end after the table instead of staying up")

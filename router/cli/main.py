@@ -1,29 +1,39 @@
 """`vestibule COMMAND`: finds the command, gives it its arguments, turns its result into an exit status.
 
-Promises: 0 all is well, 1 the command failed, 2 it was called wrongly; `--help` imports no command. Refuses
-to know what a command does: each is a module of this package with `add_arguments(parser)` and `run(arguments)
--> int`. The module of `policy test` is `policy_test`.
+Promises: 0 all is well, 1 the command failed, 2 it was called wrongly; `--help` imports no command but the one that is meant.
+Refuses to know what a command does: each is a module of this package with `EXAMPLE`, `add_arguments(parser)` and
+`run(arguments) -> int`. The module of `policy test` is `policy_test`. The first line of its docstring and its example stand in
+its `--help`; what COMMANDS says of it, its options and its example in the manual page and in docs/reference/cli.md.
 """
 
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
+
+from router.cli.output import cell
+from router.cli.wrong_call import Parser, did_you_mean, spellings
 
 COMMANDS = {
     "run": "start the router",
     "check": "say everything that is wrong with a configuration",
     "routes": "show the live route table of a running router",
     "demo": "start a whole small world and show what is let in and what is not",
+    "completion": "print the completion of these commands for a shell",
+    "man": "print the manual page",
 }
 """The words of a command -> what it does. Words with the same first one are verbs of one noun."""
 
 
+ABOUT = "A router that asks at two doors: the operator's domain and the developer's route."
+
+
 class Command(Protocol):
-    """What a command's module offers. `__doc__`: its help."""
+    """What a command's module offers. `__doc__`: its help; `EXAMPLE`: one line that a person could type."""
 
     __doc__: str | None
+    EXAMPLE: str
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
     def run(self, arguments: argparse.Namespace) -> int: ...
@@ -46,10 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(words: list[str]) -> int:
     name = next((said for count in (2, 1) if (said := " ".join(words[:count])) in COMMANDS), None)
     if name is None:
-        _frame(words[:1]).parse_args(words)
-        return 2
+        return _no_command(words)
     command = load(name)
-    return command.run(own_parser(name, command).parse_args(words[name.count(" ") + 1 :]))
+    return command.run(own_parser(name, command).understand(words[name.count(" ") + 1 :]))
 
 
 def load(name: str) -> Command:
@@ -57,33 +66,57 @@ def load(name: str) -> Command:
     return cast("Command", importlib.import_module(f"router.cli.{name.replace(' ', '_').replace('-', '_')}"))
 
 
-def own_parser(name: str, command: Command) -> argparse.ArgumentParser:
+def own_parser(name: str, command: Command) -> Parser:
     """The parser of one command's own arguments."""
-    parser = argparse.ArgumentParser(prog=f"vestibule {name}", description=_first_line(command.__doc__), allow_abbrev=False)
+    parser = Parser(f"vestibule {name}", first_line(command.__doc__), getattr(command, "EXAMPLE", ""))
     command.add_arguments(parser)
     return parser
 
 
-def _frame(words: list[str]) -> argparse.ArgumentParser:
-    """The parser for what names no command: help, or what is wrong. After a noun it speaks of its verbs."""
+def first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]
+
+
+def _no_command(words: list[str]) -> int:
+    """Help, the version, or what is wrong. After a noun it speaks of its verbs."""
     nouns = {name.partition(" ")[0] for name in COMMANDS if " " in name}
     noun = words[0] if words and words[0] in nouns else ""
     shown = {name: about for name, about in COMMANDS.items() if not noun or name.startswith(f"{noun} ")}
+    parser = _frame(noun, shown)
+    said = " ".join(words[:2] if noun else words[:1])
+    if said != noun and not words[bool(noun)].startswith("-"):
+        parser.error(f"{cell(said)!r} is no command{did_you_mean(said, spellings(shown))}")
+    parser.understand(words[bool(noun) :])
+    parser.error(f"which command? {', '.join(shown)}")
+
+
+def _frame(noun: str, shown: Mapping[str, str]) -> Parser:
+    """The parser for what names no command."""
     width = max(map(len, shown)) + 2
     listing = "\n".join(f"  {name:<{width}}{about}" for name, about in shown.items())
-    parser = argparse.ArgumentParser(
-        prog=f"vestibule {noun}".rstrip(),
-        description="A router that asks at two doors: the operator's domain and the developer's route.",
-        epilog=f"commands:\n{listing}\n\n`vestibule COMMAND --help` tells more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    if noun:
-        parser.add_argument("noun", choices=[noun], help=argparse.SUPPRESS)
-    choices = [name.removeprefix(f"{noun} ") if noun else name.partition(" ")[0] for name in shown]
-    parser.add_argument("command", choices=list(dict.fromkeys(choices)), metavar="COMMAND", help="what to do; see below")
+    parser = Parser(f"vestibule {noun}".rstrip(), ABOUT)
+    parser.usage = f"{parser.prog} [-h] [--version] COMMAND ..."
+    parser.epilog = f"commands:\n{listing}\n\n`vestibule COMMAND --help` tells more."
+    parser.add_argument("--version", action=Version, help="show the version, and exit")
     return parser
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0]
+class Version(argparse.Action):
+    """`--version`: what is installed."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"vestibule {version()}")
+        parser.exit()
+
+
+def version() -> str:
+    """The version of the installed package; `unknown` where the source runs without being installed."""
+    from importlib import metadata  # not for --help
+
+    try:
+        return metadata.version("vestibule")
+    except metadata.PackageNotFoundError:
+        return "unknown"

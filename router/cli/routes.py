@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from router.cli.output import add_output, show, table
 from router.cli.status_client import add_place, fetch, place_of
 
+EXAMPLE = "vestibule routes -c router.yml"
+
 _COLUMNS = ("ROUTE", "ENDPOINT", "TLS", "TTL", "PROTOCOL", "SEGMENT")
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+EXAMPLE = "vestibule run -c router.yml"
+
 GC_ALLOCATIONS: Final = 50_000
 """Net allocations between two collections: a request leaves no cycles behind, so looking often finds nothing."""
 

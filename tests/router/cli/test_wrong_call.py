@@ -1,0 +1,45 @@
+"""How a wrong call is answered."""
+
+import pytest
+
+from router.cli import main
+from router.cli.wrong_call import did_you_mean, spellings
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "vestibule: error: which command? run, check, "),
+        (["chekc", "-c", "x"], "vestibule: error: 'chekc' is no command; did you mean 'check'?"),
+        (["teleport"], "vestibule: error: 'teleport' is no command\n"),
+        (["-c", "x", "run"], "vestibule: error: '-c' is not understood"),
+        (["check", "--confg", "x", "-c", "y"], "vestibule check: error: '--confg' is not understood; did you mean '--config'?"),
+        (["check"], "vestibule check: error: the following arguments are required: -c/--config"),
+        (["check", "-c", "x", "-o", "xml"], "vestibule check: error: argument -o/--output: invalid choice: 'xml' (choose from "),
+    ],
+)
+def test_what_was_wrong_and_what_is_near(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2; usage first, a command to type last; nothing on standard output."""
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("usage: vestibule")
+    assert said in shown.err
+    assert shown.err.endswith(f"\ntry: {said.partition(':')[0]} --help\n")
+
+
+def test_a_word_that_would_steer_the_terminal_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that was pasted from somewhere does no harm."""
+    assert main(["\x1b[2J" + "x" * 5000]) == 2
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert len(shown) < 500
+
+
+def test_a_command_is_found_by_other_spellings_of_it() -> None:
+    """By its last word alone, and joined by a hyphen."""
+    meant = spellings(["check", "policy test", "policy diff"])
+    assert did_you_mean("diff", meant) == "; did you mean 'policy diff'?"
+    assert did_you_mean("policy-test", meant) == "; did you mean 'policy test'?"
+    assert did_you_mean("polcy test", meant) == "; did you mean 'policy test'?"
+    assert did_you_mean("zzz", meant) == ""
