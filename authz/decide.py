@@ -1,19 +1,20 @@
 """May this caller reach this route? Layer by layer; the first failure wins; no match means deny.
 
     binding   the handshake fits the Host (binding.py)          421
+    deny      the operator's deny lists (deny.py)               403
     identity  the verified leaf names a caller                  403
     domain    the operator's boundary, and the route's scope    403
     route     every distinct policy of the route's endpoints    403
 
 Promises: TABLE is decision 8, and the only place that says what is enforced where. Report-only softens a 403
-of the last three layers and nothing else. Refuses to know: headers, sockets, endpoints (their choice honours
-Allow.scopes).
+of the last three layers and nothing else; a deny list holds on open hosts too. Refuses to know: headers,
+sockets, endpoints (their choice honours Allow.scopes).
 """
 
-from typing import Literal, assert_never
+from typing import Literal, assert_never, get_args
 
 from authz.binding import misdirected
-from authz.decision import NO_SCOPES, Allow, Check, Decision, Deny, DenyLabel, Layer
+from authz.decision import NO_SCOPES, Allow, Check, Code, Decision, Deny, DenyLabel, Layer, ListLabel
 from authz.domain import DomainPolicy
 from authz.policy import Column, MtlsOptions, PoolPolicy, RoutePolicies
 from identity.caller import Caller
@@ -82,6 +83,8 @@ _DENIALS: dict[Column, tuple[Layer, str, str, DenyLabel]] = {
     "invalid_route_policy": _INVALID,
 }
 
+_LIST_LABELS: dict[str, ListLabel] = {label.replace("deny_", "deny:", 1): label for label in get_args(ListLabel)}
+
 _FORWARDED = Check("route", "not_demanded", True, "no option of the route is enforced, and the domain demands none")
 _IDENTIFIED = Check("identity", "identity_extraction", True, "the verified certificate names the caller")
 _DOMAIN_ANY = Check("domain", "domain:any", True, "the domain has no list of callers")
@@ -101,14 +104,34 @@ def row_of(domain: DomainPolicy | None) -> Row:
     return "domains" if domain.dialect == "domains" else domain.mode
 
 
-def decide(bound: Check, domain: DomainPolicy | None, caller: Caller | IdentityError | None, policy: PoolPolicy) -> Decision:
-    """Judge one exchange by check_binding's answer and the connection's caller (None: no verified leaf)."""
+def decide(
+    bound: Check,
+    domain: DomainPolicy | None,
+    caller: Caller | IdentityError | None,
+    policy: PoolPolicy,
+    *,
+    denied: Check | None = None,
+) -> Decision:
+    """Judge one exchange by check_binding's answer and the connection's caller (None: no verified leaf).
+
+    `denied` is the hit of a deny list, if there is one. Raises ValueError for a check that is none.
+    """
     if not bound.passed:
         return misdirected(bound)
+    if denied is not None:
+        return _denied(bound, domain, denied)
     decision = _judge(bound, domain, caller, policy)
     if domain is not None and domain.report_only and isinstance(decision, Deny):
         return _soften(decision, caller)
     return decision
+
+
+def _denied(bound: Check, domain: DomainPolicy | None, hit: Check) -> Deny:
+    label = _LIST_LABELS.get(hit.rule)
+    if hit.passed or label is None:
+        raise ValueError(f"no denial can be made of the check {hit.rule}: passed={hit.passed}")
+    code: Code = "access_denied" if domain is None else "mtls_authorization_denied"
+    return Deny(403, code, hit.rule, hit.detail, label, (bound, hit))
 
 
 def deny_scope(allow: Allow) -> Decision:

@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple, get_args
 
 from identity.caller import Caller
 
-Layer = Literal["binding", "identity", "domain", "route"]
+Layer = Literal["binding", "deny", "identity", "domain", "route"]
 Auth = Literal["allowed", "not_enforced", "would_deny"]
-Code = Literal["mtls_domain_mismatch", "mtls_authorization_denied"]
+Code = Literal["mtls_domain_mismatch", "mtls_authorization_denied", "access_denied"]
 BindingLabel = Literal[
     "plain_http",  # no TLS at all, and the Host is in an mTLS domain
     "no_mtls",  # the handshake enforced no domain, and the Host is in one
@@ -24,8 +24,10 @@ BindingLabel = Literal[
     "certificate_expired",
     "certificate_revoked",
 ]
+ListLabel = Literal["deny_apps", "deny_spaces", "deny_orgs", "deny_hosts", "deny_backend_networks"]
 DenyLabel = Literal[
     BindingLabel,
+    ListLabel,
     "no_identity",
     "domain_orgs",
     "domain_spaces",
