@@ -53,6 +53,11 @@ def canonical_pattern(name: str) -> Host | None:
     return Host("*." + suffix)
 
 
+def covers(pattern: str, host: str) -> bool:
+    """Whether a canonical host, or `*.suffix`, is `pattern`, or lies below it where that is `*.suffix`; at any depth."""
+    return host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+
+
 def _ipv6_literal(name: str) -> Host | None:
     """`[address]` in its shortest form; zone identifiers mean nothing to another machine and are refused."""
     if not name.endswith("]") or "%" in name:

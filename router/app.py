@@ -32,6 +32,7 @@ from router.config.load import load
 from router.config.model import Config
 from router.connection import Connections
 from router.downstream import Downstream
+from router.inspect.handlers import inspect_handlers
 from router.l7.serve_http1 import serve_http1
 from router.l7.state import Router
 from router.live import Live
@@ -46,6 +47,7 @@ from router.observe.metrics import Metrics
 from router.observe.registry_counts import RegistryCounts
 from router.observe.sink import DescriptorTarget, Sink
 from router.observe.status import StatusServer, tls_context
+from router.observe.tap import Tap
 
 FLUSH_SECONDS: Final = 0.1
 SINK_SECONDS: Final = 2.0
@@ -71,6 +73,7 @@ class App:
         self._access_log = parts.access_log(config, stdout)
         self._ledger = Ledger(parts.ledger_settings(config), first_turn=lambda: random.randrange(1 << 16))  # noqa: S311
         self._subscriber = self._make_subscriber(config)
+        self._tap = Tap()
         router = Router(
             self._live,
             loop,
@@ -81,6 +84,7 @@ class App:
             self._prune,
             local_address=socket.gethostname().encode(),
             headers_to_log=tuple(name.lower().encode() for name in config.extra_headers_to_log),
+            tap=self._tap,
         )
 
         async def serve(downstream: Downstream) -> None:
@@ -94,6 +98,7 @@ class App:
         self._reload_due = self._reloading = False
         self._exit_status = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._warnings = tuple(warnings)
         self._say_warnings(warnings)
         self._set_sources()
 
@@ -209,6 +214,7 @@ class App:
                 return
             self._say_warnings(loaded.warnings)
             self._adopt(loaded.config)
+            self._warnings = tuple(loaded.warnings)
         except (CompileError, OSError) as error:
             self._reload_failed(str(error))
         except Exception as error:
@@ -294,7 +300,9 @@ class App:
                 status.tls.key.get_secret_value(),
             )
         if status.routes.port:
-            handlers = routes_handlers(status.user, status.password.get_secret_value(), lambda: self._live.table)
+            credentials = status.user, status.password.get_secret_value()
+            handlers = routes_handlers(*credentials, lambda: self._live.table)
+            handlers |= inspect_handlers(*credentials, self._live, self._tap, lambda: self._warnings, self._loop.time)
             await self._serve_status(handlers, "127.0.0.1", status.routes.port)
         address = config.metrics_address
         if address is not None:

@@ -314,6 +314,7 @@ def _deny(exchange: Exchange, decision: Decision, domain: DomainPolicy | None, r
     if decision.status == 421:
         router.metrics.mtls_misdirected.labels(name or conn.binding_domain).inc()
     router.metrics.mtls_decisions.labels(name, "deny", decision.label).inc()
+    exchange.decision = decision
     record.mtls_auth, record.mtls_rule, record.mtls_denied_reason = decision.log_fields()
     if route is not None and route.pool.endpoints:
         record.app_id = route.pool.endpoints[0].app

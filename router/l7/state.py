@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from authz.decision import Allow
+from authz.decision import Allow, Decision
 from authz.domain import DomainPolicy
 from registry.balance import Selector
 from registry.endpoint import Endpoint, Route
@@ -28,6 +28,7 @@ from router.observe.access_record import AccessRecord
 from router.observe.health import Health
 from router.observe.log import Logger
 from router.observe.metrics import Metrics
+from router.observe.tap import Tap
 from router.wire.http1 import CHUNKED, NO_BODY, Fields, RequestHead
 from router.wire.malformed import Malformed
 
@@ -40,6 +41,7 @@ class Router:
 
     __slots__ = (
         "access_log", "entropy", "headers_to_log", "health", "live", "local_address", "log", "loop", "metrics", "prune",
+        "tap",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +55,7 @@ class Router:
         prune: Callable[[str, Endpoint], object],
         local_address: bytes = b"",
         headers_to_log: tuple[bytes, ...] = (),
+        tap: Tap | None = None,
     ) -> None:
         self.live = live
         self.loop = loop
@@ -63,6 +66,7 @@ class Router:
         self.prune = prune
         self.local_address = local_address
         self.headers_to_log = headers_to_log
+        self.tap = Tap() if tap is None else tap
         self.entropy = Entropy(RANDOM_BYTES)
 
 
@@ -80,14 +84,15 @@ class Permit:
 class Exchange:
     """One request and its response.
 
+    `decision` is the last one made for it, None before any.
     `whole` is the body where all of it came with the head (None: it streams); `answering` is set once a byte of a final
     response may have gone to the client; `keep` says whether the connection may carry another request. `started` is
     the loop's clock, for deadlines; `clock` and `forwarded` are exact ones, for the record.
     """
 
     __slots__ = (
-        "answering", "body", "clock", "component", "conn", "forwarded", "head", "ids", "keep", "malformed", "record", "router",
-        "selector", "snapshot", "started", "target", "whole",
+        "answering", "body", "clock", "component", "conn", "decision", "forwarded", "head", "ids", "keep", "malformed", "record",
+        "router", "selector", "snapshot", "started", "target", "whole",
     )  # fmt: skip
 
     def __init__(self, router: Router, conn: Downstream, head: RequestHead | Malformed) -> None:
@@ -104,6 +109,7 @@ class Exchange:
         self.keep = False
         self.answering = False
         self.selector: Selector | None = None
+        self.decision: Decision | None = None
         self.target = _NO_TARGET
         self.component = ""
         self.whole: bytes | None = b""
@@ -177,6 +183,7 @@ class Exchange:
 
     def describe_decision(self, allow: Allow, domain: DomainPolicy | None) -> None:
         record = self.record
+        self.decision = allow
         record.mtls_auth, record.mtls_rule, record.mtls_denied_reason = allow.log_fields()
         if allow.auth is not None:
             name = domain.pattern if domain is not None else ""
@@ -197,3 +204,5 @@ class Exchange:
             if metrics.http_latency_seconds is not None:
                 metrics.http_latency_seconds.labels(record.app_id).observe(seconds)
         router.access_log.add(record)
+        if router.tap.listeners:
+            router.tap.offer(record, self.target.host, self.target.path, self.decision)

@@ -13,7 +13,7 @@ import binascii
 import hmac
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from registry.endpoint import Route
 from registry.table import endpoint_json
@@ -22,12 +22,20 @@ from router.observe.metrics import CONTENT_TYPE, Metrics
 from router.wire.http1 import Fields, RequestHead
 
 
+class Stream(Protocol):
+    """A body that comes as things happen. Who sends it calls `close` whatever became of it; waiting for a piece ends then."""
+
+    def __aiter__(self) -> "Stream": ...
+    async def __anext__(self) -> bytes: ...
+    def close(self) -> None: ...
+
+
 class Response(NamedTuple):
     """What to send. A body that is no bytes is sent piece by piece as it is produced."""
 
     status: int
     fields: Fields
-    body: bytes | Iterator[bytes] = b""
+    body: bytes | Iterator[bytes] | Stream = b""
 
 
 Handler = Callable[[RequestHead], Response]

@@ -1,13 +1,15 @@
 """The operator's HTTP server: a thin shell around endpoints.py; listeners for health, routes, metrics.
 
 Promises: at most MAX_CONNECTIONS at a time (for one more the oldest that still owes its head is closed, else that one), a head
-of at most MAX_HEAD bytes within HEAD_SECONDS, an answer within ANSWER_SECONDS, one request a connection; nothing a client sends
-raises out of here; `close` leaves no connection behind.
+of at most MAX_HEAD bytes within HEAD_SECONDS, an answer within ANSWER_SECONDS (a stream within STREAM_SECONDS, while its client
+takes each piece within PIECE_SECONDS), one request a connection; nothing a client sends raises out of here; `close` leaves no
+connection behind.
 Refuses to know what is answered. Not on the data path, so asyncio's streams and the standard library's TLS
 serve here.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -15,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 from router.net.listener import bind
-from router.observe.endpoints import Handler, Response, respond
+from router.observe.endpoints import Handler, Response, Stream, respond
 from router.wire.http1 import (
     HeadLimits,
     Malformed,
@@ -31,6 +33,8 @@ MAX_FIELDS = 100
 MAX_CONNECTIONS = 64
 HEAD_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
+STREAM_SECONDS = 3600.0
+PIECE_SECONDS = 30.0
 PAUSE_SECONDS = 0.2
 CLOSE_SECONDS = 1.0
 
@@ -110,8 +114,7 @@ class StatusServer:
             self._silent.pop(task, None)
             if request is not None:
                 writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._answer(request, writer)
+                await self._answer(request, writer, reader)
             transport.close()
         except (OSError, TimeoutError):
             pass
@@ -121,14 +124,23 @@ class StatusServer:
             elif not transport.is_closing():
                 transport.abort()
 
-    async def _answer(self, request: RequestHead | Malformed, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, request: RequestHead | Malformed, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
         if isinstance(request, Malformed):
-            fields = [(b"content-type", b"text/plain; charset=utf-8")]
-            answer = Response(request.status, fields, b"Bad Request\n")
-            await _send(answer, writer, head_only=False, chunked=False)
+            response = Response(request.status, [(b"content-type", b"text/plain; charset=utf-8")], b"Bad Request\n")
+            head_only = chunked = False
+        else:
+            response = respond(request, self._handlers)
+            head_only, chunked = request.method == b"HEAD", request.minor == 1
+        body = response.body
+        if isinstance(body, bytes | Iterator):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await _send(response, body, writer, head_only=head_only, chunked=chunked)
             return
-        response = respond(request, self._handlers)
-        await _send(response, writer, head_only=request.method == b"HEAD", chunked=request.minor == 1)
+        try:
+            async with asyncio.timeout(STREAM_SECONDS):
+                await _send_stream(response, body, writer, reader, chunked=chunked)
+        finally:
+            body.close()
 
 
 async def _read_head(reader: asyncio.StreamReader) -> RequestHead | Malformed | None:
@@ -142,28 +154,60 @@ async def _read_head(reader: asyncio.StreamReader) -> RequestHead | Malformed | 
     return parse_request_head(data, HeadLimits(MAX_HEAD, MAX_FIELDS))
 
 
-async def _send(response: Response, writer: asyncio.StreamWriter, *, head_only: bool, chunked: bool) -> None:
+async def _send(
+    response: Response, body: bytes | Iterator[bytes], writer: asyncio.StreamWriter, *, head_only: bool, chunked: bool
+) -> None:
+    size = len(body) if isinstance(body, bytes) else None
+    writer.write(_head(response, size, chunked=chunked))
+    if not head_only:
+        if isinstance(body, bytes):
+            writer.write(body)
+        else:
+            await _send_pieces(body, writer, chunked=chunked)
+    await writer.drain()
+
+
+def _head(response: Response, size: int | None, *, chunked: bool) -> bytes:
     fields = [*response.fields, (b"connection", b"close"), (b"x-content-type-options", b"nosniff")]
-    if isinstance(response.body, bytes):
-        fields.append((b"content-length", b"%d" % len(response.body)))
+    if size is not None:
+        fields.append((b"content-length", b"%d" % size))
     elif chunked:
         fields.append((b"transfer-encoding", b"chunked"))
-    writer.write(render_response_head(response.status, _phrase(response.status), fields))
-    if not head_only:
-        if isinstance(response.body, bytes):
-            writer.write(response.body)
-        else:
-            await _send_pieces(response.body, writer, chunked=chunked)
-    await writer.drain()
+    return render_response_head(response.status, _phrase(response.status), fields)
 
 
 async def _send_pieces(pieces: Iterator[bytes], writer: asyncio.StreamWriter, *, chunked: bool) -> None:
     for piece in pieces:
-        writer.write(encode_chunk(piece) if chunked else piece)
-        await writer.drain()
+        if piece:  # an empty chunk would be the last
+            writer.write(encode_chunk(piece) if chunked else piece)
+            await writer.drain()
         await asyncio.sleep(0)  # a long answer must not hold up the requests that share this loop
     if chunked:
         writer.write(encode_last_chunk([]))
+
+
+async def _send_stream(
+    response: Response, body: Stream, writer: asyncio.StreamWriter, reader: asyncio.StreamReader, *, chunked: bool
+) -> None:
+    """Send what comes until it ends. A client has nothing more to say: when it says something, or leaves, that is the end."""
+    writer.write(_head(response, None, chunked=chunked))
+    gone = asyncio.get_running_loop().create_task(_wait_for_the_end(reader))
+    gone.add_done_callback(lambda _: body.close())
+    try:
+        async for piece in body:
+            writer.write(encode_chunk(piece) if chunked else piece)
+            async with asyncio.timeout(PIECE_SECONDS):
+                await writer.drain()
+        if chunked:
+            writer.write(encode_last_chunk([]))
+        await writer.drain()
+    finally:
+        gone.cancel()
+
+
+async def _wait_for_the_end(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(OSError):
+        await reader.read(1)
 
 
 def _phrase(status: int) -> bytes:
