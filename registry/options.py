@@ -25,8 +25,8 @@ DEFAULT_LIMIT = 1024  # bytes of UTF-8 compact JSON; about 25 app GUIDs
 Scalar: TypeAlias = str | int | float | bool
 Reason = Literal["too_large", "not_an_object", "nested", "bad_value"]
 
+HASH_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _ALGORITHMS = frozenset({"round-robin", "least-connection", "hash"})
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _MAX_WARNINGS = 8
 _MAX_SHOWN = 64
 
@@ -65,7 +65,7 @@ def parse_options(raw: object, limit: int = DEFAULT_LIMIT) -> RouteOptions:
         return NO_OPTIONS
     if not isinstance(raw, dict):
         return _invalid((), OptionWarning("not_an_object", "", type(raw).__name__, "no option of this registration"))
-    size = _size(raw)
+    size = encoded_size(raw)
     if size is None or size > limit:
         found = "too deep" if size is None else f"{size} bytes"
         return _invalid(raw, OptionWarning("too_large", "", found, f"no option: the limit is {limit} bytes"))
@@ -88,8 +88,8 @@ def _invalid(raw_keys: Mapping[str, object] | tuple[str, ...], warning: OptionWa
     return RouteOptions(route_policy({}, (), "invalid", tuple(raw_keys)), warnings=(warning,))
 
 
-def _size(raw: Mapping[str, object]) -> int | None:
-    """Bytes of UTF-8 compact JSON; None where the nesting is too deep to write down."""
+def encoded_size(raw: Mapping[str, object]) -> int | None:
+    """What the limit counts: bytes of UTF-8 compact JSON; None where the nesting is too deep to write down."""
     try:
         return len(json.dumps(raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
     except RecursionError:
@@ -106,7 +106,7 @@ def _balancing(pairs: Mapping[str, Scalar], warnings: list[OptionWarning]) -> tu
         return None, "", 0.0
     if algorithm != "hash":
         return algorithm, "", 0.0
-    if not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
+    if not (isinstance(header, str) and HASH_HEADER.fullmatch(header)):
         warnings.append(OptionWarning("bad_value", "hash_header", shown_value(header), "the route's algorithm stays"))
         return None, "", 0.0
     factor = _balance(balance)
