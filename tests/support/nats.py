@@ -32,8 +32,12 @@ class NatsConnection:
         self._subscriptions = 0
         self.info: dict[str, Any] = json.loads(self._file.readline().removeprefix(b"INFO "))
         connect = {"verbose": False, "pedantic": False, "protocol": 1, "lang": "test", "version": "1"}
-        self._socket.sendall(b"CONNECT %s\r\n" % json.dumps({**connect, **(options or {})}).encode())
-        self.flush()
+        try:
+            self._socket.sendall(b"CONNECT %s\r\n" % json.dumps({**connect, **(options or {})}).encode())
+            self.flush()
+        except ConnectionError:  # it does not let us in
+            self.close()
+            raise
 
     def publish(self, subject: str, data: bytes, *, reply: str = "", flush: bool = True) -> None:
         """Send `data`; with `flush`, wait until the server has taken it."""
