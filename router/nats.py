@@ -23,17 +23,20 @@ def nats_settings(config: Config) -> NatsSettings:
         token=nats.token.get_secret_value(),
         key=parse_seed(seed) if seed else None,
         credentials=parse_credentials(credentials) if credentials else None,
-        tls=_tls(config) if nats.tls_enabled else None,
+        tls=tls_context(nats.ca_certs, nats.cert_chain, nats.private_key.get_secret_value()) if nats.tls_enabled else None,
         ping_interval=config.nats_client_ping_interval,
     )
 
 
-def _tls(config: Config) -> ssl.SSLContext:
-    nats = config.nats
-    context = ssl.create_default_context(cadata=nats.ca_certs or None)
+def tls_context(authorities: str, chain: str, key: str) -> ssl.SSLContext:
+    """How servers are verified (by these authorities, none: the system's) and who we are to them (nobody); PEM texts.
+
+    Raises ssl.SSLError or ValueError for what is no PEM.
+    """
+    context = ssl.create_default_context(cadata=authorities or None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 began to refuse chains that lack a key identifier; a platform's authority must not depend on our Python.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if nats.cert_chain:
-        load_certificate(context, nats.cert_chain.encode(), nats.private_key.get_secret_value().encode())
+    if chain:
+        load_certificate(context, chain.encode(), key.encode())
     return context

@@ -32,6 +32,7 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.inspect",),
     ("router.bosh",),
     ("router.nats",),
+    ("router.emit",),
     ("router.downstream",),
     ("router.l7.state",),
     ("router.l7.attempt",),

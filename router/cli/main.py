@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "start the router",
     "check": "say everything that is wrong with a configuration",
     "routes": "show the live route table of a running router",
+    "emit": "keep an app's routes registered over NATS while it is healthy",
     "demo": "start a whole small world and show what is let in and what is not",
     "completion": "print the completion of these commands for a shell",
     "man": "print the manual page",
