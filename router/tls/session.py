@@ -113,6 +113,18 @@ class VerifyNote:
         self.subjects: list[openssl_crypto.X509] = []
 
 
+def reason_of(error: SSL.Error, note: VerifyNote) -> tuple[str, str]:
+    """Why TLS ended: one of REASONS, and OpenSSL's own words. What the verify callback noted comes first."""
+    detail = "; ".join(str(part[-1]) for part in error.args[0]) if error.args else ""
+    if note.error:
+        return _VERIFY_REASONS.get(note.error, "bad_certificate"), detail
+    lowered = detail.lower()
+    for text, reason in _ERROR_REASONS:
+        if text in lowered:
+            return reason, detail
+    return "other", detail
+
+
 class TlsStream(Stream):
     """A `Stream` whose bytes OpenSSL encrypts."""
 
@@ -156,14 +168,7 @@ class TlsStream(Stream):
                 return
 
     def _explain(self, error: SSL.Error) -> tuple[str, str]:
-        detail = "; ".join(str(part[-1]) for part in error.args[0]) if error.args else ""
-        if self.note.error:
-            return _VERIFY_REASONS.get(self.note.error, "bad_certificate"), detail
-        lowered = detail.lower()
-        for text, reason in _ERROR_REASONS:
-            if text in lowered:
-                return reason, detail
-        return "other", detail
+        return reason_of(error, self.note)
 
     def _try_recv(self, size: int) -> bytes | None:
         try:
