@@ -47,7 +47,7 @@ class Findings:
     def _add(self, kept: list[Problem], where: Where, value: str, expected: str, remedy: str, line: int | None = None) -> None:
         if len(kept) >= MAX_FINDINGS:
             return
-        at = self.source.line_of(where) if line is None else line
+        at = (self.source.line_of(where) or 1) if line is None else line
         if len(kept) == MAX_FINDINGS - 1:
             value, expected, remedy = "", "no more problems than this", f"mend these {MAX_FINDINGS - 1} first: there are more"
         kept.append(Problem(self.file, at, path_text(where), value, expected, remedy))

@@ -300,10 +300,9 @@ class _Reader:
         for key, value in raw.items():
             if self.found.full:
                 return {}
-            filled = self._filled((*at, key), value)
-            if filled is not _NOTHING:
-                values[key] = filled
-        return check_options(values, at, self.found, self.limit)
+            values[key] = self._filled((*at, key), value)
+        unfilled = {key for key, value in values.items() if value is _NOTHING}
+        return check_options(values, at, self.found, self.limit, unfilled)
 
     def _list(self, where: Where, raw: object, what: str) -> tuple[object, ...]:
         value = self._filled(where, raw)

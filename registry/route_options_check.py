@@ -10,7 +10,7 @@ a.6 (RFC-0042: hash rules); K1, K3.
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeAlias
 
 from authz.policy import MAX_LIST, MtlsOptions, RoutePolicies
@@ -41,14 +41,18 @@ _A_FLAT_VALUE = "a text, a number, true or false"
 Judge: TypeAlias = Callable[[Scalar, Where, Findings], None]
 
 
-def check_options(raw: Mapping[str, object], where: Where, found: Findings, limit: int) -> dict[str, Scalar]:
+def check_options(
+    raw: Mapping[str, object], where: Where, found: Findings, limit: int, unknown: Collection[str] = ()
+) -> dict[str, Scalar]:
     """The flat pairs of the options at `where`; whatever is wrong or unwise goes to `found`.
 
-    The pairs are good only where `found` has no new problem. `limit`: bytes of UTF-8 compact JSON.
+    The pairs are good only where `found` has no problem. `limit`: bytes of UTF-8 compact JSON. `unknown`: the
+    options whose values nobody knows, which is told already.
     """
     before = len(found.problems)
     flat: dict[str, Scalar] = {}
-    for key, value in raw.items():
+    known = {key: value for key, value in raw.items() if key not in unknown}
+    for key, value in known.items():
         if found.full:
             return {}
         if _is_known(key, value, (*where, key), found):
@@ -57,8 +61,8 @@ def check_options(raw: Mapping[str, object], where: Where, found: Findings, limi
         if key in _JUDGES:
             _JUDGES[key](value, (*where, key), found)
     _together(raw, where, found)
-    _size(raw, where, found, limit)
-    if len(found.problems) == before:
+    _size(known, where, found, limit)
+    if len(found.problems) == before and not unknown:
         _as_the_router_reads_it(flat, where, found, limit)
     return flat
 
