@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.hostname import canonical, canonical_pattern
+from registry.hostname import canonical, canonical_pattern, covers
 
 LABEL = st.text(st.sampled_from("abcXYZ019-_"), min_size=1, max_size=6)
 SPELLED = st.one_of(
@@ -123,3 +123,22 @@ def test_case_and_the_last_dot_never_matter(name: str) -> None:
 def test_a_pattern_is_a_host_or_a_star_as_the_whole_first_label(name: str, expected: str | None) -> None:
     """`*.suffix` has the suffix's canonical form; an address has no subdomains."""
     assert expected == canonical_pattern(name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "expected"),
+    [
+        ("a.example", "a.example", True),
+        ("a.example", "b.a.example", False),
+        ("*.a.example", "b.a.example", True),
+        ("*.a.example", "c.b.a.example", True),
+        ("*.a.example", "*.b.a.example", True),
+        ("*.a.example", "*.a.example", True),
+        ("*.a.example", "a.example", False),
+        ("*.a.example", "ba.example", False),
+        ("a.example", "*.a.example", False),
+    ],
+)
+def test_a_pattern_covers_what_lies_below_it(pattern: str, host: str, expected: bool) -> None:
+    """At any depth, never its bare suffix."""
+    assert expected == covers(pattern, host)

@@ -1,7 +1,11 @@
 """router/l7/state.py: what an exchange leaves behind."""
 
+import json
+
 import pytest
 
+from registry.hostname import Host
+from router.observe.tap import TapFilter
 from tests.router.desk import EAST, desk, in_thread
 from tests.support.backend import EchoBackend
 from tests.support.certs import authority
@@ -54,6 +58,30 @@ async def test_a_refused_exchange_leaves_one_record_too(host: str, status: int, 
         await one.idle()
         (record,) = one.records.records
         assert (record.status, record.router_error, record.backend_addr) == (status, error, "")
+
+
+async def test_who_taps_hears_the_exchange_with_the_trail_of_its_decision(backend: EchoBackend) -> None:
+    """Allowed, denied and misdirected; nobody is told where nobody listens."""
+    async with desk() as one:
+        one.register(CALLED, backend, options={"mtls_allowed_apps": "app-1"})
+        listener = one.router.tap.subscribe(TapFilter(Host(CALLED)))
+        assert listener is not None
+        await anext(listener)
+        expected = {"app-1": (200, True, "route:mtls_allowed_apps"), "app-2": (403, False, "route:mtls_allowed_apps")}
+        for app, told in expected.items():
+            credential = authority("east instance identity").issue_instance(app, "space-1", "org-1")
+            await one.get(CALLED, "/secret?token=x", tls=Tls(sni=CALLED, credential=credential))
+            event = json.loads((await anext(listener)).partition(b"data: ")[2])
+            last = event["trail"][-1]
+            assert (event["status"], last["passed"], last["rule"]) == told
+            assert (event["path"], event["caller"]["app"]) == ("/secret", app)
+        await one.get(CALLED)
+        event = json.loads((await anext(listener)).partition(b"data: ")[2])
+        assert (event["status"], [check["layer"] for check in event["trail"]]) == (421, ["binding"])
+        await one.get(HOST)
+        listener.close()
+        await one.get(CALLED)
+        assert [piece async for piece in listener] == []
 
 
 async def test_the_numbers_are_counted(backend: EchoBackend) -> None:

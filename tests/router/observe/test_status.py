@@ -9,6 +9,7 @@ import pytest
 import trustme
 import uvloop
 
+from router.observe import status
 from router.observe.endpoints import Handler, Response, health_handlers
 from router.observe.health import Health
 from router.observe.status import MAX_CONNECTIONS, StatusServer, load_certificate, tls_context
@@ -30,6 +31,42 @@ def healthy() -> dict[str, Handler]:
     health = Health()
     health.started()
     return {**health_handlers(health), "/pieces": pieces}
+
+
+class Ticks:
+    """A stream of the numbers that are put in, until it is closed."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self.closed = asyncio.Event()
+
+    def handler(self, _: RequestHead) -> Response:
+        return Response(200, [], self)
+
+    def __aiter__(self) -> "Ticks":
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self.queue.get()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    def close(self) -> None:
+        self.closed.set()
+        self.queue.put_nowait(b"")
+
+
+@asynccontextmanager
+async def streaming() -> AsyncIterator[tuple[StatusServer, int, Ticks]]:
+    """A server with one stream, at /ticks."""
+    ticks = Ticks()
+    server = StatusServer({"/ticks": ticks.handler})
+    port = await server.start("127.0.0.1", 0)
+    try:
+        yield server, port, ticks
+    finally:
+        await server.close()
 
 
 @asynccontextmanager
@@ -108,6 +145,86 @@ def test_a_request_is_answered_and_the_connection_closed(data: bytes, start: byt
     assert answer.startswith(start)
     assert answer.endswith(end)
     assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_a_stream_goes_on_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than an answer may take, piece by piece as they come, chunked for HTTP/1.1."""
+    monkeypatch.setattr(status, "ANSWER_SECONDS", 0.0)
+
+    async def main() -> bytes:
+        async with streaming() as (_, port, ticks):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /ticks HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in (b"one", b"two"):
+                ticks.queue.put_nowait(piece)
+                assert await reader.readuntil(piece + b"\r\n") == b"3\r\n" + piece + b"\r\n"
+            ticks.queue.put_nowait(b"")
+            rest = await reader.read()
+            assert ticks.closed.is_set()
+            await left(writer)
+            return rest
+
+    assert run(main) == b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("goodbye", [b"", b"more"], ids=["leaves", "speaks"])
+def test_a_stream_is_closed_when_its_client_leaves_or_speaks(goodbye: bytes) -> None:
+    """At once, not with the next piece."""
+
+    async def main() -> bytes:
+        async with streaming() as (_, port, ticks):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /ticks HTTP/1.0\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            if goodbye:
+                writer.write(goodbye)
+            else:
+                writer.close()
+            await ticks.closed.wait()
+            await left(writer)
+        return b""
+
+    run(main)
+
+
+def test_a_stream_counts_among_the_connections_and_ends_with_the_server() -> None:
+    """It takes one of MAX_CONNECTIONS, and `close` leaves none behind."""
+
+    async def main() -> bytes:
+        async with streaming() as (server, port, ticks):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /ticks HTTP/1.0\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            assert len(server._open) == 1
+            await server.close()
+            await ticks.closed.wait()
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            assert not server._open
+            await left(writer)
+        return b""
+
+    run(main)
+
+
+def test_a_stream_whose_client_takes_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack 76: no memory grows while it sleeps, and it does not sleep for ever."""
+    monkeypatch.setattr(status, "PIECE_SECONDS", 0.01)
+
+    async def main() -> bytes:
+        async with streaming() as (_, port, ticks):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+            writer.write(b"GET /ticks HTTP/1.0\r\n\r\n")
+            for _ in range(64):
+                ticks.queue.put_nowait(b"x" * 1024 * 1024)
+            await ticks.closed.wait()
+            assert ticks.queue.qsize() > 10
+            reader.feed_eof()
+            writer.transport.abort()
+        return b""
+
+    run(main)
 
 
 def test_a_head_that_does_not_come_ends_the_connection() -> None:
