@@ -242,7 +242,7 @@ class Emitter:
                     one.known = one.known or wanted
                     said.append((one, one._changes))
                     await client.publish(subject, one.payload)
-        await client.flush()
+        await _confirmed(client)
         for one, changes in said:
             if one._changes == changes:
                 self._settle(one)
@@ -263,7 +263,7 @@ class Emitter:
         leaving = self.left_behind
         for one in leaving:
             await client.publish(UNREGISTER, one.payload)
-        await client.flush()
+        await _confirmed(client)
         for one in leaving:
             one.known = one._told = False
             self._log.info("unregistered", **_described(one.message))
@@ -284,6 +284,16 @@ class Emitter:
             self._away_said = now
             waiting = sum(one.known and not one.wanted for one in self._registrations)
             self._log.warning("nats-away", error=error, waiting_to_unregister=waiting)
+
+
+async def _confirmed(client: Client) -> None:
+    """Return when the server has taken all that was published.
+
+    The library sends a flush's PING ahead of what still waits to be written: the answer to the second one proves that the first
+    PING, and all that was written right behind it, has arrived.
+    """
+    await client.flush()
+    await client.flush()
 
 
 def _described(message: Message) -> dict[str, object]:

@@ -80,11 +80,9 @@ class Cost(NamedTuple):
 
     def sentence(self) -> str:
         """The figures for a person."""
-        sent = f"{_count(self.messages, 'message')} of {_count(self.instances, 'instance')}"
-        return (
-            f"{sent}, to {_count(self.routers, 'router')} every {self.interval:g} s: {self.rate:,.1f} bytes/s, of which options {self.options_rate:,.1f} bytes/s"
-            f" ({self.options_bytes:,} of {self.bytes:,} bytes a round)"
-        )
+        sent = f"{_count(self.messages, 'message')} of {_count(self.instances, 'instance')} to {_count(self.routers, 'router')}"
+        share = f"options {self.options_rate:,.1f} bytes/s ({self.options_bytes:,} of {self.bytes:,} bytes a round)"
+        return f"{sent} every {self.interval:g} s: {self.rate:,.1f} bytes/s, of which {share}"
 
 
 def _count(number: int, what: str) -> str:
@@ -132,7 +130,7 @@ def encode(message: Message, max_options: int = DEFAULT_LIMIT) -> bytes:
     """The message as bytes. ValueError where a router would drop it, or not use some of what it says."""
     try:
         payload = compact(message).encode()
-    except (TypeError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the registration is no JSON object: {error}") from None
     match parse_message(payload, max_options=max_options):
         case Malformed(detail=detail):

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+import logging
+import re
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 
+from registry import connect_nats, emitter_nats
 from registry.connect_nats import NatsSettings
-from registry.emitter_nats import DEFAULT_INTERVAL, INTERVALS, Emitter
+from registry.emitter_nats import DEFAULT_INTERVAL, INTERVALS, Emitter, EventLog, Registration
 from tests.support.nats import NatsConnection, NatsServer
 from tests.support.recorder import RecordingLog
 from tests.support.waiting import running, until
@@ -22,8 +25,25 @@ def server(make_nats: Callable[..., NatsServer]) -> NatsServer:
     return make_nats("trace: true")
 
 
-def emitter(server: NatsServer, *messages: dict[str, object]) -> Emitter:
-    return Emitter(NatsSettings((("127.0.0.1", server.port),)), messages or (MESSAGE,), log=RecordingLog())
+def emitter(server: NatsServer, *messages: dict[str, object], log: RecordingLog | None = None) -> Emitter:
+    return Emitter(NatsSettings((("127.0.0.1", server.port),)), messages or (MESSAGE,), log=log or RecordingLog())
+
+
+@pytest.fixture
+def retries_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second between two tries is long for a test."""
+    monkeypatch.setattr(connect_nats, "RETRY_SECONDS", 0.02)
+
+
+def hear(nats: NatsConnection) -> tuple[str, object]:
+    """Subject and port of the next message."""
+    message = nats.next_message()
+    return message.subject, json.loads(message.data)["port"]
+
+
+async def hears(nats: NatsConnection, *expected: tuple[str, object]) -> None:
+    """These come next, in this order."""
+    assert [await asyncio.to_thread(hear, nats) for _ in expected] == list(expected)
 
 
 def beside(work: Emitter, scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -137,3 +157,228 @@ def test_all_messages_are_registered(server: NatsServer) -> None:
             assert json.loads((await asyncio.to_thread(nats.next_message)).data)["port"] == 8081
 
         beside(emitter(server, MESSAGE, second), scenario)
+
+
+REGISTER, UNREGISTER = "router.register", "router.unregister"
+SECOND = {**MESSAGE, "port": 8081}
+
+
+@pytest.fixture
+def listener(server: NatsServer) -> Iterator[NatsConnection]:
+    """Hears registrations and what takes them back."""
+    with NatsConnection(server.port) as nats:
+        nats.subscribe(REGISTER)
+        nats.subscribe(UNREGISTER)
+        yield nats
+
+
+def test_a_block_registers_and_leaves(server: NatsServer, listener: NatsConnection) -> None:
+    """`async with` is all that an app needs."""
+
+    async def app() -> None:
+        async with emitter(server) as work:
+            await work.registered.wait()
+            assert work.connected
+            await hears(listener, (REGISTER, 8080))
+        assert (work.connected, work.left_behind) == (False, ())
+
+    asyncio.run(app())
+    assert hear(listener) == (UNREGISTER, 8080)
+
+
+def test_an_exception_in_the_block_unregisters_too(server: NatsServer, listener: NatsConnection) -> None:
+    """An app that dies of one takes its routes along."""
+
+    async def app() -> None:
+        async with emitter(server) as work:
+            await work.registered.wait()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        asyncio.run(app())
+    assert [hear(listener), hear(listener)] == [(REGISTER, 8080), (UNREGISTER, 8080)]
+
+
+def test_one_message_is_paused_and_resumed(server: NatsServer, listener: NatsConnection) -> None:
+    """The others hear nothing of it."""
+    log = RecordingLog()
+
+    async def app() -> None:
+        async with emitter(server, log=log) as work:
+            second = work.start(SECOND)
+            await hears(listener, (REGISTER, 8080), (REGISTER, 8081))
+            work.pause(second)
+            await hears(listener, (UNREGISTER, 8081))
+            await until(lambda: not second.known, "NATS to confirm it")
+            work.resume(second)
+            await hears(listener, (REGISTER, 8081))
+            await until(lambda: second.registered, "NATS to confirm that")
+
+    asyncio.run(app())
+    assert {hear(listener), hear(listener)} == {(UNREGISTER, 8080), (UNREGISTER, 8081)}
+    said = [(event.name, event.data["port"]) for event in log.events if event.name.endswith("registered")]
+    one, two = ("registered", 8080), ("registered", 8081)
+    assert said[:4] == [one, two, ("unregistered", 8081), two]
+    assert sorted(said[4:]) == [("unregistered", 8080), ("unregistered", 8081)]
+
+
+def test_what_was_never_registered_is_not_taken_back_at_the_end(server: NatsServer, listener: NatsConnection) -> None:
+    """Paused before NATS was there: nothing to leave behind."""
+
+    async def app() -> None:
+        work = emitter(server)
+        work.pause(work.start(SECOND))
+        async with work:
+            await work.registered.wait()
+            assert [one.message for one in work.left_behind] == [MESSAGE]
+
+    asyncio.run(app())
+    heard = [hear(listener) for _ in range(3)]
+    assert heard == [(UNREGISTER, 8081), (REGISTER, 8080), (UNREGISTER, 8080)]
+
+
+def test_what_is_paused_stays_away_from_a_router_that_starts(server: NatsServer, listener: NatsConnection) -> None:
+    """A router that was away may have missed it: it is told again, and never the opposite."""
+
+    async def app() -> None:
+        async with emitter(server) as work:
+            second = work.start(SECOND)
+            await hears(listener, (REGISTER, 8080), (REGISTER, 8081))
+            work.pause(second)
+            await hears(listener, (UNREGISTER, 8081))
+            for _ in range(2):
+                await asyncio.to_thread(listener.publish, "router.start", b"{}")
+                await hears(listener, (UNREGISTER, 8081), (REGISTER, 8080))
+
+    asyncio.run(app())
+
+
+@pytest.mark.usefixtures("retries_fast")
+def test_what_is_paused_while_nats_is_away_is_unregistered_as_soon_as_it_is_back(server: NatsServer) -> None:
+    """Issue 3: nothing is lost that must be unregistered, and it is not registered again."""
+    log = RecordingLog()
+
+    async def app() -> None:
+        async with emitter(server, log=log) as work:
+            second = work.start(SECOND)
+            await until(lambda: second.registered, "the second one")
+            await asyncio.to_thread(server.kill)
+            await until(lambda: not work.connected, "the loss")
+            work.pause(second)
+            await until(lambda: log.of("nats-away"), "word of it")
+            assert (second.known, len(work.left_behind)) == (True, 2)
+            await asyncio.to_thread(server.start)
+            await until(lambda: not second.known, "the unregistration")
+            await until(lambda: all(one.registered for one in work.left_behind), "the other one")
+            assert published(server) == [("router.unregister", 8081), ("router.register", 8080)]
+
+    asyncio.run(app())
+    assert published(server)[2:] == [("router.unregister", 8080)]
+
+
+@pytest.mark.usefixtures("retries_fast")
+def test_a_change_of_mind_while_nats_is_away_costs_nothing(server: NatsServer) -> None:
+    """Only the last word counts."""
+
+    async def app() -> None:
+        async with emitter(server) as work:
+            (only,) = await until(lambda: work.left_behind, "the registration")
+            await work.registered.wait()
+            await asyncio.to_thread(server.kill)
+            await until(lambda: not work.connected, "the loss")
+            work.pause(only)
+            work.resume(only)
+            await asyncio.to_thread(server.start)
+            await until(lambda: only.registered, "it to be there again")
+            assert published(server) == [("router.register", 8080)]
+
+    asyncio.run(app())
+
+
+@pytest.mark.usefixtures("retries_fast")
+def test_that_nats_is_away_is_said_once_a_minute(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And once when it is back."""
+    server.kill()
+    log = RecordingLog()
+    failures = 0
+
+    async def app() -> None:
+        nonlocal failures
+        work = emitter(server, log=log)
+        count = work._link._failed
+
+        def counted(error: Exception) -> None:
+            nonlocal failures
+            failures += 1
+            count(error)
+
+        work._link._failed = counted
+        async with work:
+            await until(lambda: failures > 5, "several failures")
+            assert log.names == ["nats-away"]
+            monkeypatch.setattr(emitter_nats, "AWAY_SECONDS", 0.0)
+            await until(lambda: len(log.names) > 1, "the next minute")
+            await asyncio.to_thread(server.start)
+            await work.registered.wait()
+
+    asyncio.run(app())
+    first, *between, connected, registered, lost, unregistered = [name for name in log.names if name != "nats-connection-failed"]
+    assert {first, *between} == {"nats-away"}
+    assert (connected, registered) == ("nats-connected", "registered")
+    assert {lost, unregistered} == {"unregistered", "nats-connection-lost"}
+
+
+@pytest.mark.usefixtures("retries_fast")
+def test_what_nats_kept_from_being_unregistered_is_known_at_the_end(server: NatsServer) -> None:
+    """Whoever runs the emitter can say what stays."""
+
+    async def app() -> tuple[Registration, ...]:
+        async with emitter(server) as work:
+            gone = work.start(SECOND)
+            await until(lambda: gone.registered, "both")
+            work.pause(gone)
+            await until(lambda: not gone.known, "one to go")
+            await asyncio.to_thread(server.kill)
+            await until(lambda: not work.connected, "the loss")
+        return work.left_behind
+
+    assert [one.message for one in asyncio.run(app())] == [MESSAGE]
+
+
+def test_a_message_that_routers_would_drop_is_not_started(server: NatsServer) -> None:
+    """Issue 3: said before anything is sent."""
+    with pytest.raises(ValueError, match="port: 0"):
+        emitter(server, {**MESSAGE, "port": 0})
+
+
+def test_a_connection_on_which_nothing_can_be_said_is_given_up(make_nats: Callable[..., NatsServer]) -> None:
+    """A server whose limit is smaller than the message: tried again, for ever, and told."""
+    log = RecordingLog()
+
+    async def app() -> None:
+        async with emitter(make_nats("max_payload: 40"), log=log) as work:
+            await until(lambda: log.names.count("nats-connection-lost"), "the loss")
+            assert not work.registered.is_set()
+
+    asyncio.run(app())
+    assert "MaxPayload" in repr(log.of("nats-connection-failed")[0]["error"])
+
+
+def test_without_a_log_events_go_to_pythons_own(caplog: pytest.LogCaptureFixture) -> None:
+    """An app sees them where it sees everything else."""
+    log, caught = EventLog(), caplog
+    caught.set_level(logging.DEBUG, "vestibule.emitter")
+    log.debug("a", x=1)
+    log.info("b")
+    log.warning("c")
+    log.error("d")
+    log.sparse("e")
+    assert [(one.levelname, one.getMessage()) for one in caught.records] == [
+        ("DEBUG", "a {'x': 1}"), ("INFO", "b {}"), ("WARNING", "c {}"), ("ERROR", "d {}"), ("WARNING", "e {}"),
+    ]  # fmt: skip
+
+
+def published(server: NatsServer) -> list[tuple[str, object]]:
+    """What the server's log says was published, since it was started: subject and port."""
+    found = re.findall(r"\[PUB (router\.(?:un)?register) +\d+\]\n.* MSG_PAYLOAD: (\[.*\])\n", server.log())
+    return [(subject, json.loads(json.loads(payload)[0])["port"]) for subject, payload in found]
