@@ -147,7 +147,7 @@ def route_json(route: Route, domain: DomainPolicy | None, domains: DomainTable, 
         "row": row,
         "effect": effect(row, pool.policy.parts),
         "report_only": domain is not None and domain.report_only,
-        "policy": [_part_json(part, TABLE[row][part.column]) for part in pool.policy.parts],
+        "policy": [part_json(part, TABLE[row][part.column]) for part in pool.policy.parts],
         "warnings": list(route_warnings(route, domain, domains)),
         "owners": _distinct(map(_owner_json, pool.endpoints)),
         "load_balancing_algorithm": pool.balancing.algorithm,
@@ -168,7 +168,7 @@ def _effect(outcome: Outcome, part: Part) -> Effect:
     return "deny" if outcome == "enforce" and (hopeless or unscoped) else outcome
 
 
-def _part_json(part: Part, outcome: Outcome) -> dict[str, object]:
+def part_json(part: Part, outcome: Outcome) -> dict[str, object]:
     """One policy of the route; all of them must admit a caller. Dialects that have no scope, or no lists, show none."""
     callers = part.callers if isinstance(part, MtlsOptions | RoutePolicies) else _NOBODY
     return {
