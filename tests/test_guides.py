@@ -13,15 +13,16 @@ from router.observe.metrics import Metrics
 from tests.support.certs import authority
 
 ROOT = Path(__file__).parents[1]
-GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("coming-from-gorouter", "when-to-use", "nats")]
+GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("coming-from-gorouter", "when-to-use", "nats", "threat-model", "runbooks")]
 
 YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"[\w-]+\.(?:crt|key|crl)")
 COMMAND = re.compile(r"\bvestibule ([a-z]+(?: [a-z-]+)?)")
-EVENTS_AND_METRICS = re.compile(r"`([a-z]+(?:[-_][a-z]+)+)(?:\{[^}]*\})?`")
+NAMES = re.compile(r"`([a-z]+(?:[-_][a-z]+)+)(?:\{[^}]*\})?`")
+SOUGHT = re.compile(r"grep (?:-\S+ )?'([^']+)'|grep ([a-z-]+)")
 
-ELSEWHERE = {"ca_file"}
-"""Names of other programs' keys: nats-server's."""
+ELSEWHERE = {"ca_file", "process_resident_memory_bytes"}
+"""A key of nats-server's; a metric of the library's."""
 
 named = pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 
@@ -69,5 +70,44 @@ def test_every_name_of_a_guide_is_a_key_a_metric_an_event_or_a_code(guide: Path)
         path.read_text() for package in ("identity", "authz", "registry", "router") for path in (ROOT / package).rglob("*.py")
     )
     known = {*Config.model_fields, *NO_EFFECT, *(family.name for family in Metrics().families)}
-    unknown = {name for name in EVENTS_AND_METRICS.findall(guide.read_text()) if name not in known and name not in source}
+    text = guide.read_text()
+    sought = " ".join(f"`{one}`" for some in SOUGHT.findall(text) for one in re.findall(r"[a-z]+(?:[-_][a-z]+)+", " ".join(some)))
+    unknown = {name for name in NAMES.findall(text + sought) if name not in known and name not in source}
     assert unknown - ELSEWHERE == set()
+
+
+def sections(guide: str) -> dict[str, str]:
+    """Heading -> text."""
+    parts = (ROOT / "docs" / f"{guide}.md").read_text().split("\n## ")[1:]
+    return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
+
+
+@pytest.mark.parametrize("incident", sections("runbooks"))
+def test_every_runbook_has_its_five_parts(incident: str) -> None:
+    """In this order, so that nobody searches at night."""
+    said = re.findall(r"^\*\*([A-Z][a-z ]+)\.\*\*\s", sections("runbooks")[incident], re.MULTILINE)
+    assert said == ["Sign", "First look", "Act", "Verify", "Undo"]
+
+
+def test_the_threat_model_names_every_asset_and_what_protects_it() -> None:
+    """R195: secrets, isolation, bindings, control plane, workloads, logs: each with a test."""
+    rows = [line for line in sections("threat-model")["Assets"].splitlines() if line.startswith("| ")][1:]
+    wanted = ("secrets", "tenant isolation", "routing bindings", "control-plane state", "integrity of workloads", "logs")
+    assert [asset for asset in wanted if not any(row.startswith(f"| {asset}") and "`tests/" in row for row in rows)] == []
+
+
+def test_the_checklist_asks_every_question() -> None:
+    """R243: trust boundary, secrets, ports, tenants, resources, traces, decisions; and each example answers them all."""
+    text = sections("threat-model")["The checklist of a review"]
+    wanted = ("trust boundary", "secret", "port", "tenants", "exhausted", "Who did it", "decision")
+    assert [word for word in wanted if word not in text] == []
+    assert re.findall(r"^\| (\d) \|", text, re.MULTILINE) == [*"12345678", *"12345678"]
+
+
+def test_both_ways_between_apps_are_compared() -> None:
+    """R276, R307: layers, ports, rights, logs and protocols side by side; who may set a policy is said for both."""
+    rows = sections("when-to-use")["Side by side"]
+    wanted = ("| layer |", "| ports |", "| protocols |", "| who may set it |", "| the log says |")
+    assert [row for row in wanted if row not in rows] == []
+    assert "`network.write` in **both** spaces" in rows
+    assert "orgs: [that org]" in sections("when-to-use")["Who decides"]
