@@ -61,18 +61,18 @@ class HeardNames:
 class Names:
     """GUID -> name. `mapping` is the file's; `heard` may still grow, so that one lookup serves a running router."""
 
-    __slots__ = ("_heard", "_mapping")
+    __slots__ = ("_mapping", "heard")
 
     def __init__(self, mapping: Mapping[str, str] = _NOTHING, heard: HeardNames | None = None) -> None:
         self._mapping = mapping
-        self._heard = heard
+        self.heard = heard
 
     def get(self, guid: str | None) -> str | None:
         """The name, if there is one."""
         if guid is None:
             return None
         name = self._mapping.get(guid)
-        return name if name is not None or self._heard is None else self._heard.get(guid)
+        return name if name is not None or self.heard is None else self.heard.get(guid)
 
     def label(self, guid: str | None) -> str:
         """`name (guid)` in printable ASCII, the bare GUID without a name, `-` for none."""

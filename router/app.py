@@ -22,7 +22,7 @@ from typing import Final
 
 from authz.decide import unenforced
 from registry.endpoint import Endpoint
-from registry.ledger import Change, Ledger
+from registry.ledger import Change, Ledger, What
 from registry.problems import Problem
 from registry.subscriber_nats import Subscriber
 from registry.table import RouteTable
@@ -237,6 +237,8 @@ class App:
         self._live.snapshot = snapshot
         if snapshot.idle is not old.idle:
             old.idle.close()
+        elif not snapshot.deny.empty:
+            snapshot.idle.sweep(snapshot.bars)
         for listener in self._listeners.values():
             listener.budget.limits = parts.budget_limits(snapshot.limits)
             listener.open()
@@ -341,8 +343,11 @@ class App:
 
     def _publish(self, table: RouteTable, changes: Sequence[Change]) -> None:
         self._live.table = table
+        names = self._live.snapshot.names.heard
         for change in changes:
             for event in change.events:
+                if names is not None and event.what in (What.REGISTERED, What.UPDATED):
+                    names.hear(event.endpoint)
                 if event.new_options:
                     self._warn_unenforced(table, event.endpoint, event.key)
 

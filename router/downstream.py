@@ -19,11 +19,13 @@ from authz.policy import PoolPolicy
 from identity.caller import Caller
 from identity.certificate import IdentityError, read_caller
 from identity.xfcc import render_envoy, render_raw
+from registry.names import Names
 from router.l7.hygiene import DownstreamFacts, downstream_facts
 from router.live import Snapshot
 from router.net.channel import Channel
 from router.net.listener import Listener
 from router.net.stream import Stream
+from router.observe.access_record import NO_CALLER_NAMES, CallerNames
 
 MAX_CACHED_DECISIONS: Final = 256
 
@@ -64,6 +66,10 @@ def client_of(der: bytes) -> Client:
     return Client(der)
 
 
+def _names_of(caller: Caller, names: Names) -> CallerNames:
+    return CallerNames(names.get(caller.app), names.get(caller.space), names.get(caller.org))
+
+
 class Downstream(Channel):
     """A client's connection: its stream, what is known of it, and what was decided on it (under one pair of snapshots)."""
 
@@ -73,10 +79,12 @@ class Downstream(Channel):
         "bound",
         "busy",
         "caller",
+        "caller_names",
         "client",
         "closing",
         "decisions",
         "facts",
+        "listed",
         "listener",
         "port",
         "remote",
@@ -93,6 +101,7 @@ class Downstream(Channel):
         self.binding: TlsBinding | None = None
         self.client: Client | None = None
         self.caller: Caller | None = None
+        self.caller_names = NO_CALLER_NAMES
         self.facts: DownstreamFacts
         self.busy = False
         self.closing = False
@@ -100,6 +109,7 @@ class Downstream(Channel):
         self.snapshot: Snapshot | None = None
         self.bound: dict[DomainPolicy | None, Check] = {}
         self.decisions: dict[tuple[DomainPolicy | None, PoolPolicy], Decision] = {}
+        self.listed: dict[str, Check | None] = {}  # by host: what the deny lists say of it and of the caller
 
     def caller_for(self, domain: DomainPolicy | None) -> Caller | IdentityError | None:
         """The caller where the domain reads an identity at all; None where no certificate was verified."""
@@ -117,11 +127,14 @@ class Downstream(Channel):
         if self.snapshot is not snapshot:
             self.snapshot = snapshot
             self.facts = downstream_facts(self.address, snapshot.headers, tls=self.listener.tls)
-            self.caller = self._named_caller(snapshot)
+            caller = self.caller = self._named_caller(snapshot)
+            self.caller_names = _names_of(caller, snapshot.names) if caller is not None else NO_CALLER_NAMES
             self.bound.clear()
             self.decisions.clear()
-        elif len(self.decisions) > MAX_CACHED_DECISIONS:
+            self.listed.clear()
+        elif len(self.decisions) > MAX_CACHED_DECISIONS or len(self.listed) > MAX_CACHED_DECISIONS:
             self.decisions.clear()
+            self.listed.clear()
 
     def _named_caller(self, snapshot: Snapshot) -> Caller | None:
         """Who the log may say is calling: OUs of a certificate that was verified for anything but a domain which reads

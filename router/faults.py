@@ -20,6 +20,7 @@ connection was a reused one and no byte of a response had come.
 Kind = Literal[
     "dial_failed",
     "dial_timeout",
+    "dial_denied",
     "tls_not_spoken",
     "tls_handshake_failed",
     "tls_handshake_timeout",
@@ -91,6 +92,7 @@ def _endpoint(
 FAULTS: Final[dict[Kind, FaultRule]] = {
     "dial_failed": _endpoint(502, "dial failed", failable=True, prunable=True),
     "dial_timeout": _endpoint(502, "dial timeout", failable=True, prunable=True),
+    "dial_denied": FaultRule("upstream", 403, "access_denied", "unsent", failable=True),
     "tls_not_spoken": _endpoint(525, "endpoint does not speak TLS", failable=True, prunable=True),
     "tls_handshake_failed": _endpoint(525, "TLS handshake failed", failable=True, prunable=True),
     "tls_handshake_timeout": _endpoint(502, "TLS handshake timeout", failable=True, prunable=True),

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from authz.deny import DenyLists
 from authz.domain import DomainPolicy, DomainTable, XfccFormat, XfccMode
+from registry.endpoint import Route
+from registry.names import Names
+from registry.sieve import Sieve, barred
 from registry.table import RouteTable
 from router.backend.dial import Dialer
 from router.backend.pool import IdlePool
+from router.backend.upstream import Upstream
 from router.config.model import Config
 from router.l7.hygiene import HeaderPolicy
 from router.limits import Limits
@@ -30,6 +35,8 @@ class Snapshot:
     request_limits: HeadLimits
     response_limits: HeadLimits
     domains: DomainTable
+    deny: DenyLists
+    sieve: Sieve
     contexts: Contexts
     headers: HeaderPolicy
     xfcc_mode: XfccMode
@@ -37,10 +44,19 @@ class Snapshot:
     dialer: Dialer
     idle: IdlePool
     healthcheck_user_agent: bytes
+    names: Names
 
     def client_policy(self, pattern: str | None) -> ClientPolicy | None:
         """Today's client-certificate policy of the domain with this pattern (None: of open hosts); None when it is gone."""
         return self.contexts.policy_of(pattern)
+
+    def admitted(self, route: Route) -> Route:
+        """The route with the endpoints that no deny list names; itself where none does."""
+        return route if self.deny.empty else self.sieve.sift(route).route
+
+    def bars(self, upstream: Upstream) -> bool:
+        """Is an idle backend connection one that a deny list forbids, by its endpoint or by who was really reached?"""
+        return barred(self.deny, upstream.endpoint) is not None or not upstream.passes(self.deny)
 
     def xfcc_for(self, domain: DomainPolicy | None) -> tuple[XfccMode, XfccFormat]:
         if domain is None:

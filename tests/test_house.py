@@ -35,6 +35,7 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.emit",),
     ("router.downstream",),
     ("router.l7.state",),
+    ("router.l7.denial",),
     ("router.l7.attempt",),
     ("router.l7.exchange",),
     ("router.l7.serve_http1",),

@@ -3,7 +3,7 @@
 Promise: an `Upstream` that is connected and, for TLS, whose certificate chains to the configured roots and names
 `server_cert_domain_san` (a DNS name; the common name never counts), or, where a registration gives none, the address itself
 as an IP SAN. Everything else is a `Fault` from the fault table; nothing was sent. Deadlines: dial and handshake each have
-their own.
+their own. No byte goes to an address that the operator has denied, by whatever name it was reached.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Final
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
+from authz.deny import NO_DENY, DenyLists, denied_address
 from registry.endpoint import Endpoint
 from router.backend.upstream import Upstream
 from router.faults import Fault, Kind
@@ -110,8 +111,10 @@ class Dialer:
         dial_timeout: float,
         handshake_timeout: float,
         probe_interval: float = 0.0,
+        deny: DenyLists = NO_DENY,
     ) -> None:
         """Times in seconds; `probe_interval` is that of TCP keep-alive probes, 0 for none."""
+        self._deny = deny
         self._context = tls.context()
         self._verify = tls.verify
         self._loop = loop
@@ -125,9 +128,12 @@ class Dialer:
         started = time.perf_counter()
         until = self._loop.time() + self._dial_timeout
         family, address = await self._resolve(endpoint, until)
+        if (hit := denied_address(self._deny, address[0])) is not None:
+            raise Fault("dial_denied", hit.detail)
         resolved = time.perf_counter()
         stream = await self._connect(family, address, until)
         upstream = Upstream(stream, endpoint)
+        self._check_peer(upstream)
         upstream.dns_time = resolved - started
         upstream.dial_time = time.perf_counter() - resolved
         host, port = stream.sock.getsockname()[:2]
@@ -137,6 +143,17 @@ class Dialer:
             upstream.stream = await self._secure(stream, endpoint)
             upstream.tls_time = time.perf_counter() - before
         return upstream
+
+    def _check_peer(self, upstream: Upstream) -> None:
+        """Who answered may be another than was asked for: 0.0.0.0 is this machine, and `10.1` is an address too."""
+        try:
+            hit = upstream.denied(self._deny)
+        except OSError as error:
+            upstream.close()
+            raise Fault("dial_failed", str(error)) from error
+        if hit is not None:
+            upstream.close()
+            raise Fault("dial_denied", hit.detail)
 
     async def _connect(self, family: int, address: tuple[str, int], until: float) -> Stream:
         try:

@@ -9,6 +9,7 @@ per endpoint, and idle seconds. All state changes are synchronous.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from registry.endpoint import Endpoint
 from router.backend.upstream import Upstream
@@ -67,6 +68,12 @@ class IdlePool:
         """Close every idle connection to `endpoint`: one that had ended unseen is rarely alone."""
         for upstream in list(self._idle.get(key_of(endpoint), ())):
             self.evict(upstream)
+
+    def sweep(self, unwanted: Callable[[Upstream], bool]) -> None:
+        """Close every idle connection that is unwanted."""
+        for waiting in list(self._idle.values()):
+            for upstream in [one for one in waiting if unwanted(one)]:
+                self.evict(upstream)
 
     def close(self) -> None:
         for waiting in list(self._idle.values()):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from authz.decision import Check
+from authz.deny import DenyLists, denied_address
 from registry.endpoint import Endpoint
 from router.net.channel import Channel
 from router.net.deadline import Timed
@@ -19,7 +21,7 @@ class Keeper(Protocol):
 class Upstream(Channel):
     """A connection to one endpoint. Times in seconds, as its making took; `local_address` is our end, `host:port`."""
 
-    __slots__ = ("dial_time", "dns_time", "endpoint", "local_address", "rest", "reused", "tls_time")
+    __slots__ = ("dial_time", "dns_time", "endpoint", "local_address", "passed", "rest", "reused", "tls_time")
 
     def __init__(self, stream: Stream, endpoint: Endpoint) -> None:
         super().__init__(stream)
@@ -30,6 +32,23 @@ class Upstream(Channel):
         self.dial_time = 0.0
         self.tls_time = 0.0
         self.local_address = ""
+        self.passed: DenyLists | None = None  # the lists that its peer was last found not to be on
+
+    def denied(self, lists: DenyLists) -> Check | None:
+        """Whether whoever was really reached is denied. Raises OSError where the system does not know who it is any more."""
+        if self.passed is lists:
+            return None
+        hit = denied_address(lists, self.stream.sock.getpeername()[0]) if lists.networks else None
+        if hit is None:
+            self.passed = lists
+        return hit
+
+    def passes(self, lists: DenyLists) -> bool:
+        """Is the peer on none of these lists? One that nobody knows any more has ended: it is of no use either."""
+        try:
+            return self.denied(lists) is None
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close now, wherever the connection is."""

@@ -14,7 +14,9 @@ from cryptography import x509
 from registry.problems import Where, printable
 from registry.source import SpelledInt
 from router.config.ciphers import BROKEN
+from router.config.deny_advice import advise_deny
 from router.config.domains import DomainConfig
+from router.config.expiry import expiring
 from router.config.legacy import Notice, Tree
 from router.config.model import Config
 from router.config.pem import parse_certificates, parse_crls
@@ -24,7 +26,8 @@ KNOWN_LOG_FIELDS = frozenset(
     {
         "backend_time", "dial_time", "dns_time", "tls_time", "failed_attempts",
         "failed_attempts_time", "local_address", "caller_cf_app", "caller_cf_space",
-        "caller_cf_org", "route_policy", "tls_sni", "mtls_auth", "mtls_rule", "mtls_denied_reason",
+        "caller_cf_org", "caller_cf_app_name", "caller_cf_space_name", "caller_cf_org_name",
+        "route_policy", "tls_sni", "mtls_auth", "mtls_rule", "mtls_denied_reason",
         "request_id", "trace_id", "generation",
     }
 )  # fmt: skip
@@ -35,7 +38,7 @@ def advise(config: Config, tree: Tree, today: dt.datetime) -> list[Notice]:
     (UTC).
     """
     found = [notice for look in _LOOKS for notice in look(config, tree)]
-    return found + list(_expired(config, today)) + list(_revocation(config, today))
+    return found + list(expiring(config, today)) + list(_revocation(config, today))
 
 
 def claim(host: str, domains: tuple[DomainConfig, ...]) -> DomainConfig | None:
@@ -171,20 +174,6 @@ def _nanoseconds(_config: Config, tree: Tree) -> Iterator[Notice]:
             yield Notice((name,), said, f"write {value.spelling}s if seconds are meant")
 
 
-def _expired(config: Config, today: dt.datetime) -> Iterator[Notice]:
-    for index, pair in enumerate(config.tls_pem):
-        leaf = parse_certificates(pair.cert_chain)[0]
-        if leaf.not_valid_after_utc <= today:
-            yield Notice(
-                ("tls_pem", index, "cert_chain"),
-                f"expired on {leaf.not_valid_after_utc:%Y-%m-%d}",
-                "renew it",
-            )
-    for where, domain in _places(config):
-        if all(ca.not_valid_after_utc <= today for ca in parse_certificates(domain.ca_certs)):
-            yield Notice((*where[:2], "ca_certs"), ("every authority has expired: nobody can enter"), "renew them")
-
-
 def _revocation(config: Config, today: dt.datetime) -> Iterator[Notice]:
     for where, domain in _places(config):
         lists = [crl for text in domain.crls for crl in parse_crls(text)]
@@ -206,5 +195,5 @@ def _without_list(authorities: list[x509.Certificate], lists: list[x509.Certific
 
 
 _LOOKS: tuple[Callable[[Config, Tree], Iterator[Notice]], ...] = (
-    _certificates_and_domains, _domains, _wide_open, _unknown_log_fields, _streaming_nowhere, _nanoseconds,
+    _certificates_and_domains, _domains, advise_deny, _wide_open, _unknown_log_fields, _streaming_nowhere, _nanoseconds,
 )  # fmt: skip

@@ -14,9 +14,13 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
+from authz.deny import DenyLists
 from authz.domain import DomainPolicy, DomainTable
+from registry.names import NO_NAMES, HeardNames, Names
+from registry.sieve import Sieve
 from router.backend.dial import BackendTls, Dialer
 from router.backend.pool import IdlePool
+from router.config.deny import deny_lists
 from router.config.domains import DomainConfig
 from router.config.model import Config
 from router.config.sections import Subject as SubjectConfig
@@ -49,6 +53,7 @@ def compile_config(
     limits = Limits.from_config(config)
     domains, policies = compile_domains(config)
     contexts = _contexts(config, domains, policies, previous.contexts if previous is not None else None)
+    deny = deny_lists(config.deny)
     return Snapshot(
         generation=generation,
         config=config,
@@ -56,13 +61,16 @@ def compile_config(
         request_limits=HeadLimits(limits.request_head_bytes, limits.request_fields),
         response_limits=HeadLimits(limits.response_head_bytes, limits.response_fields),
         domains=domains,
+        deny=deny,
+        sieve=Sieve(deny),
         contexts=contexts,
         headers=_headers(config),
         xfcc_mode=config.forwarded_client_cert,
         xfcc_format="raw",
-        dialer=_dialer(config, limits, loop, wheel),
+        dialer=_dialer(config, limits, loop, wheel, deny),
         idle=_idle(config, limits, previous),
         healthcheck_user_agent=config.healthcheck_user_agent.encode(),
+        names=_names(config, previous),
     )
 
 
@@ -196,7 +204,7 @@ def _headers(config: Config) -> HeaderPolicy:
         raise CompileError("http_rewrite", str(error)) from error
 
 
-def _dialer(config: Config, limits: Limits, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> Dialer:
+def _dialer(config: Config, limits: Limits, loop: asyncio.AbstractEventLoop, wheel: Wheel, deny: DenyLists) -> Dialer:
     backends = config.backends
     try:
         own = read_pair(backends.cert_chain, backends.private_key.get_secret_value()) if backends.cert_chain else None
@@ -208,9 +216,17 @@ def _dialer(config: Config, limits: Limits, loop: asyncio.AbstractEventLoop, whe
             chain=own[0] if own is not None else (),
             key=own[1] if own is not None else None,
         )
-        return Dialer(tls, loop, wheel, limits.dial_deadline, limits.backend_handshake_deadline, limits.keep_alive_probe_interval)
+        return Dialer(
+            tls, loop, wheel, limits.dial_deadline, limits.backend_handshake_deadline, limits.keep_alive_probe_interval, deny
+        )
     except (SSL.Error, ValueError) as error:
         raise CompileError("backends", str(error)) from error
+
+
+def _names(config: Config, previous: Snapshot | None) -> Names:
+    """The file's names, over all that registrations have said since the start."""
+    heard = previous.names.heard if previous is not None else None
+    return (config.logging.names_file or NO_NAMES).with_heard(HeardNames() if heard is None else heard)
 
 
 def _idle(config: Config, limits: Limits, previous: Snapshot | None) -> IdlePool:

@@ -90,8 +90,8 @@ def modernise(tree: Tree) -> tuple[Tree, list[Notice]]:
 
 
 def _drop_nulls(tree: Tree) -> Iterator[Notice]:
-    """A key without a value takes its default, as in GoRouter. (Of domains null is an error: rules.py.)"""
-    for key in [key for key in tree if key not in ("mtls_domains", "domains")]:
+    """A key without a value takes its default, as in GoRouter. (Where it reads like a lock it is an error.)"""
+    for key in [key for key in tree if key not in ("mtls_domains", "domains", "deny")]:
         if tree[key] is None:
             del tree[key]
         else:

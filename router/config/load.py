@@ -76,7 +76,7 @@ def load_bytes(data: bytes, file: Path, environ: Mapping[str, str], today: dt.da
     config, wrong = _validate(tree, context, report)
     if config is not None:
         notices += advise(config, tree, today or dt.datetime.now(dt.UTC))
-    problems = _unique((*flaws, *broken, *wrong))
+    problems = (*_unique((*flaws, *broken, *wrong)), *context.problems)
     warnings = [*report.warnings(notices), *_loose_keys(context)]
     return Loaded(None if problems else config, problems, tuple(warnings), tuple(dict.fromkeys(context.files)))
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, PlainValidator
 
 from router.config.ciphers import DEFAULT, CipherSuites, known_names, parse_cipher_suites
+from router.config.deny import Deny
 from router.config.domains import STRICT, DomainConfig, IdentityAwareDomain, MtlsDomain, XfccModeText, entry
 from router.config.pem import Certificates
 from router.config.scalars import (
@@ -111,6 +112,8 @@ class Config(BaseModel):
     # Domains
     mtls_domains: tuple[MtlsDomain, ...] = entry((), ("domains that demand a client certificate, with who may call them"))
     domains: tuple[IdentityAwareDomain, ...] = entry((), "the same in GoRouter's later dialect (RFC-0055)")
+
+    deny: Deny = entry(Deny, "who and what is out at once, at the next reload, before any other rule; 403")
 
     # What is said about the client
     forwarded_client_cert: XfccModeText = entry(

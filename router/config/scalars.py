@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from identity.caller import Guid, parse_guid
 from registry.hostname import canonical, canonical_pattern
+from registry.problems import Problem
 from registry.source import SpelledFloat, SpelledInt
 
 UNLIMITED = "unlimited"
@@ -33,14 +34,15 @@ _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}", re.ASCII)
 
 @dataclass(slots=True)
 class LoadContext:
-    """What reading values needs from outside: the folder of the file, the environment, and the files seen
-    on the way.
+    """What reading values needs from outside: the folder of the file, the environment, and what was seen on
+    the way: files, and the problems inside those that have lines of their own.
     """
 
     base: Path
     environ: Mapping[str, str]
     files: list[Path] = field(default_factory=list)
     open_keys: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
 
 def mistake(expected: str, remedy: str = "") -> PydanticCustomError:
@@ -181,7 +183,7 @@ def resolve_reference(value: object, info: ValidationInfo) -> object:
     """
     if not isinstance(value, dict):
         return _text(value)
-    context = _context(info)
+    context = context_of(info)
     if not value or not value.keys() <= {"file", "env"}:
         raise mistake("a text, {file: PATH} or {env: NAME}", "remove the other keys")
     if "file" in value:
@@ -192,24 +194,25 @@ def resolve_reference(value: object, info: ValidationInfo) -> object:
     return context.environ[name]
 
 
-def _context(info: ValidationInfo) -> LoadContext:
+def context_of(info: ValidationInfo) -> LoadContext:
+    """The context of this loading; without one, the current folder and no environment."""
     return info.context if isinstance(info.context, LoadContext) else LoadContext(Path(), {})
 
 
-def read_file(name: str, context: LoadContext, *, secret: bool) -> str:
-    """The text of a file named relative to the configuration file; at most 1 MiB. Raises a `mistake`."""
+def read_file(name: str, context: LoadContext, *, secret: bool, limit: int = MAX_FILE_BYTES) -> str:
+    """The text of a file named relative to the configuration file; at most `limit` bytes. Raises a `mistake`."""
     try:
         path = context.base / name
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(limit + 1)
             mode = os.fstat(file.fileno()).st_mode
         text = data.decode("utf-8")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable text"
         remedy = f"{reason}; a relative path starts at the folder of the configuration file"
         raise mistake("a file that can be read, or the text itself", remedy) from None
-    if len(data) > MAX_FILE_BYTES:
-        raise mistake("a file of at most 1 MiB", "name the right file")
+    if len(data) > limit:
+        raise mistake(f"a file of at most {limit >> 20} MiB", "name the right file")
     context.files.append(path)
     if secret and mode & 0o077:
         context.open_keys.append(path)

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
 from router.config.domains import STRICT, entry
+from router.config.names_file import NamesFile
 from router.config.pem import (
     Certificates,
     Credentials,
@@ -146,6 +147,7 @@ class Logging(BaseModel):
     )
     enable_attempts_details: Bool = entry(False, ("adds the times of dialling and of failed attempts to the access log"))
     extra_access_log_fields: tuple[Text, ...] = entry((), "more fields of the access log, by name, in this order")
+    names_file: NamesFile = entry(None, "file of names to show beside GUIDs (apps, spaces, orgs: {GUID: name}); decides nothing")
     syslog: Text = entry("", "name of the router in its syslog messages; absent: `gorouter`")
     syslog_addr: ListenAddress | None = entry(None, "host:port of the syslog server, for `access_log.enable_streaming`")
     syslog_network: Literal["", "udp", "tcp"] = entry("udp", "how to reach it. GoRouter's default")

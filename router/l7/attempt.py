@@ -97,7 +97,7 @@ class Attempt:
         snapshot = exchange.snapshot
         while (upstream := snapshot.idle.take(endpoint)) is not None:
             # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
-            if upstream.stream.quiet():
+            if upstream.stream.quiet() and (upstream.passed is snapshot.deny or upstream.passes(snapshot.deny)):
                 exchange.record.local_address = upstream.local_address
                 self.upstream = upstream
                 return upstream

@@ -1,6 +1,6 @@
 """THE OTHER STORY: one request and its response, from head to access record.
 
-    target -> domain -> binding (421) -> route (404) -> decide (403) -> pick -> attempt (headers, forward, relay) -> record
+    target -> domain -> binding (421) -> deny lists (403) -> route (404) -> decide (403) -> pick -> attempt -> record
 
 Promise: nothing is forwarded without an `Allow`; every attempt asks again, under the policy of its moment; every exchange
 ends in exactly one access record. The backend sees no byte of a request that was refused. Refuses to know: how a decision is
@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 from authz.binding import check_binding
 from authz.decide import decide, deny_scope
 from authz.decision import Check, Decision, Deny
+from authz.deny import denied_request
 from authz.domain import DomainPolicy
 from authz.policy import NO_POLICY
 from registry.balance import NoEndpoint, Selector, choose, in_scope, mark_failed, parse_app_instance, parse_process_instance
@@ -25,6 +26,7 @@ from registry.endpoint import Endpoint, Route
 from router.backend.retry import may_resend
 from router.faults import Fault
 from router.l7.attempt import Attempt
+from router.l7.denial import log_denial
 from router.l7.hygiene import refusal_fields
 from router.l7.refusal import Code, Refusal, failure, healthcheck, malformed, refusal
 from router.l7.state import Exchange, Permit
@@ -96,11 +98,16 @@ def _admit(exchange: Exchange, last: Fault | None = None) -> Permit:
     bound = _bound(exchange, domain)
     if not bound.passed:
         _deny(exchange, decide(bound, domain, None, NO_POLICY), domain, None)
+    lists = snapshot.deny
+    if not lists.empty:
+        _check_lists(exchange, domain)
     route = _lookup(exchange)
     if route is None:
         if last is not None:
             raise last
         _refuse(exchange, "unknown_route")
+    if not lists.empty:
+        route = _without_denied(exchange, domain, route)
     policy = route.pool.policy
     decision = conn.decisions.get((domain, policy))
     if decision is None:
@@ -127,6 +134,30 @@ def _bound(exchange: Exchange, domain: DomainPolicy | None) -> Check:
     today = policy.fingerprint if policy is not None else ""
     bound = conn.bound[domain] = check_binding(binding, domain, today, now, revoked)
     return bound
+
+
+def _check_lists(exchange: Exchange, domain: DomainPolicy | None) -> None:
+    """The host and the caller against the deny lists, before anything is said of routes."""
+    conn, host = exchange.conn, exchange.target.host
+    try:
+        hit = conn.listed[host]
+    except KeyError:
+        hit = conn.listed[host] = denied_request(exchange.snapshot.deny, host, domain, conn.caller_for(domain))
+    if hit is not None:
+        _deny_listed(exchange, hit, domain, None)
+
+
+def _without_denied(exchange: Exchange, domain: DomainPolicy | None, route: Route) -> Route:
+    """The route with the endpoints that are on no deny list; a denial where it had some and none is left."""
+    sifted = exchange.snapshot.sieve.sift(route)
+    if sifted.barred is not None:
+        _deny_listed(exchange, sifted.barred, domain, route)
+    return sifted.route
+
+
+def _deny_listed(exchange: Exchange, hit: Check, domain: DomainPolicy | None, route: Route | None) -> NoReturn:
+    conn = exchange.conn
+    _deny(exchange, decide(conn.bound[domain], domain, conn.caller_for(domain), NO_POLICY, denied=hit), domain, route)
 
 
 def _lookup(exchange: Exchange) -> Route | None:
@@ -196,7 +227,9 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
             _after_fault(exchange, fault, attempt, stale=stale)
             if not may_resend(fault, exchange.head, attempt.sent()):
                 raise
-            if stale:
+            if fault.kind == "dial_denied":
+                attempts -= 1  # it was no candidate: its name only did not say so
+            elif stale:
                 # The endpoint closed idle connections: that says nothing about it, and costs no attempt.
                 tried.discard(endpoint.address)
                 attempts -= 1
@@ -212,14 +245,16 @@ def _still_admitted(exchange: Exchange, attempt: Attempt) -> bool:
     """
     live, before, endpoint = exchange.router.live, exchange.snapshot, attempt.endpoint
     route = live.table.lookup(exchange.target.host, exchange.target.path)
-    if live.snapshot is before and route is attempt.permit.route:
+    if live.snapshot is before and route is not None and before.admitted(route) is attempt.permit.route:
         return True
     try:
         permit = attempt.permit = _admit(exchange)
     except Refused:
         attempt.close()
         raise
-    if exchange.snapshot.idle is before.idle and any(_reaches(permit, each, endpoint) for each in permit.route.pool.endpoints):
+    today = exchange.snapshot
+    same = today.idle is before.idle and any(_reaches(permit, each, endpoint) for each in permit.route.pool.endpoints)
+    if same and attempt.upstream is not None and attempt.upstream.passes(today.deny):
         return True
     attempt.close()
     return False
@@ -249,6 +284,9 @@ def _pick(exchange: Exchange, permit: Permit, tried: set[str], last: Fault | Non
         if isinstance(found, Endpoint):
             exchange.describe_endpoint(found)
             return found
+        if last is not None and last.kind == "dial_denied":
+            hit = Check("deny", "deny:backend_networks", False, last.detail)
+            _deny_listed(exchange, hit, permit.domain, permit.route)
         if last is not None:
             raise last
         exchange.router.metrics.backend_selection_errors.labels(found.reason).inc()
@@ -318,14 +356,7 @@ def _deny(exchange: Exchange, decision: Decision, domain: DomainPolicy | None, r
     record.mtls_auth, record.mtls_rule, record.mtls_denied_reason = decision.log_fields()
     if route is not None and route.pool.endpoints:
         record.app_id = route.pool.endpoints[0].app
-    router.log.sparse(
-        "mtls-enforcement-mismatch" if decision.status == 421 else "mtls-pre-auth-denied",
-        host=exchange.target.host,
-        tls_sni=record.tls_sni,
-        tls_mtls_domain=conn.binding_domain,
-        vcap_request_id=exchange.ids.vcap,
-        trail=[check._asdict() for check in decision.trail],
-    )
+    log_denial(exchange, decision)
     if decision.close:
         exchange.keep = False
     _refuse(exchange, decision.code)

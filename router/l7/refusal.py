@@ -137,6 +137,7 @@ _BY_STATUS: Final[dict[int, Code]] = {
     505: "unsupported_http_version",
 }
 _BY_KIND: Final[dict[Kind, Code]] = {
+    "dial_denied": "access_denied",
     "request_timeout": "request_timeout",
     "request_malformed": "malformed_request",
     "request_body_too_large": "request_body_too_large",

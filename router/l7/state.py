@@ -166,6 +166,7 @@ class Exchange:
             record.tls_sni = conn.binding.sni
             if (caller := conn.caller) is not None:
                 record.caller_cf_app, record.caller_cf_space, record.caller_cf_org = caller.app, caller.space, caller.org
+                record.caller_names = conn.caller_names
 
     def describe_forwarded(self, fields: Fields) -> None:
         """Behind a trusted proxy the forwarding fields are not the connection's alone."""

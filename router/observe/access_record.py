@@ -5,6 +5,19 @@ Promises: a misspelt field is an error, not a lost fact. Refuses to know how it 
 or where it goes.
 """
 
+from typing import Final, NamedTuple
+
+
+class CallerNames(NamedTuple):
+    """What the caller's app, space and org are called (registry/names.py); None where nobody said."""
+
+    app: str | None = None
+    space: str | None = None
+    org: str | None = None
+
+
+NO_CALLER_NAMES: Final = CallerNames()
+
 
 class AccessRecord:
     """What is known of one exchange. Text that a peer sent stays bytes; times are seconds, -1 where there is
@@ -26,6 +39,7 @@ class AccessRecord:
         "caller_cf_app",
         "caller_cf_org",
         "caller_cf_space",
+        "caller_names",
         "dial_time",
         "dns_time",
         "extra_headers",
@@ -91,6 +105,7 @@ class AccessRecord:
         self.caller_cf_app: str | None = None
         self.caller_cf_space: str | None = None
         self.caller_cf_org: str | None = None
+        self.caller_names = NO_CALLER_NAMES
         self.mtls_auth: str | None = None
         self.mtls_rule: str | None = None
         self.mtls_denied_reason: str | None = None

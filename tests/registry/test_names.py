@@ -44,7 +44,7 @@ def test_a_file_gives_names_of_apps_spaces_and_orgs() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (b"", [(0, "", "a mapping with apps, spaces or orgs")]),
+        (b"", [(1, "", "a mapping with apps, spaces or orgs")]),
         (b"- a\n", [(1, "", "a mapping with apps, spaces or orgs")]),
         (b"apps: [a]\n", [(1, "apps", "a mapping of GUIDs to names")]),
         (b"apps:\n", [(1, "apps", "a mapping of GUIDs to names")]),

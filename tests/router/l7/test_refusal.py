@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.faults import FAULTS, Fault, Kind
-from router.l7.refusal import REASONS, REFUSALS, Code, failure, failure_body, healthcheck, malformed, refusal
+from router.l7.refusal import REASONS, REFUSALS, Code, failure, healthcheck, malformed, refusal
 from router.wire.http1 import Malformed, render_response_head
 
 _REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "errors.md"
@@ -208,5 +208,5 @@ def test_the_reference_page_says_what_the_tables_say() -> None:
     page = _REFERENCE.read_text(encoding="utf-8").splitlines()
     written = [line for line in page if line.startswith("| ") and not line.startswith(("| status", "| kind"))]
     assert _rows() == written
-    bodies = {failure_body(rule.status) for rule in FAULTS.values() if rule.side == "upstream"}
+    bodies = {failure(Fault(kind)).body for kind, rule in FAULTS.items() if rule.side == "upstream"}
     assert all(f"- `{body.decode().strip()}`" in page for body in bodies)
