@@ -126,8 +126,11 @@ class CertificateTable:
         return self._by_name.get("*." + server_name.partition(".")[2], 0)
 
     def may_answer(self, pattern: str) -> set[int]:
-        """Indexes that `choose` can return for a host that the domain pattern (`*.suffix`: any depth) covers."""
-        return {0} | {index for name, index in self._by_name.items() if _overlap(pattern, name)}
+        """Indexes that `choose` can return for a host that the domain pattern (`*.suffix`: any depth) covers; none where there
+        is no certificate, for then nobody can ask.
+        """
+        default = {0} if self.certificates else set()
+        return default | {index for name, index in self._by_name.items() if _overlap(pattern, name)}
 
 
 def _overlap(pattern: str, name: str) -> bool:

@@ -168,3 +168,8 @@ def test_a_context_is_built_for_every_certificate_that_can_answer_in_a_domain(
     if domain is not None:
         assert table.choose(host) in table.may_answer(domain.pattern)
     assert 0 in table.may_answer("*.unknown")
+
+
+def test_without_a_certificate_nothing_can_answer() -> None:
+    """A domain may be configured before there is a TLS listener."""
+    assert CertificateTable(()).may_answer("*.apps.example") == set()
