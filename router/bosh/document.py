@@ -1,18 +1,15 @@
 """YAML as a tree that remembers for every value in which file and on which line it stands.
 
 Promises: immutable, so that a change shares what it leaves alone; whatever operations and variables did to a tree,
-each value still knows its place. `dump` writes plain values so that `registry.source` reads the same ones back.
-Refuses to know what any value means.
+each value still knows its place. Refuses to know what any value means.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-import yaml
+from typing import TypeAlias
 
 from registry.problems import Where
-from registry.source import Source, SpelledFloat, SpelledInt
+from registry.source import Source
 
 Content: TypeAlias = "Mapping[str, Node] | tuple[Node, ...] | str | int | float | None"
 
@@ -128,47 +125,3 @@ def kind_of(node: Node) -> str:
             return "a text"
         case _:
             return "a number"
-
-
-class _Dumper(yaml.SafeDumper):
-    """Texts always in quotes (PEM as a block), numbers as they were spelled: no reader can take one for the other."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-class _Text(str):
-    __slots__ = ()
-
-
-def _represent_text(dumper: _Dumper, text: _Text) -> yaml.ScalarNode:
-    block = "\n" in text and text.isascii() and text.isprintable() is False and text.replace("\n", "").isprintable()
-    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|" if block else '"')
-
-
-def _represent_spelled(dumper: _Dumper, number: SpelledInt | SpelledFloat) -> yaml.ScalarNode:
-    kind = "int" if isinstance(number, int) else "float"
-    return dumper.represent_scalar(f"tag:yaml.org,2002:{kind}", number.spelling)
-
-
-_Dumper.add_representer(_Text, _represent_text)
-_Dumper.add_representer(SpelledInt, _represent_spelled)
-_Dumper.add_representer(SpelledFloat, _represent_spelled)
-
-
-def dump(value: object) -> str:
-    """YAML of a plain value (dicts, tuples or lists, scalars), in the order given, no aliases."""
-    text: str = yaml.dump(_marked(value), Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=False)
-    return text.removesuffix("...\n")
-
-
-def _marked(value: object) -> Any:
-    match value:
-        case Mapping():
-            return {key: _marked(item) for key, item in value.items()}
-        case tuple() | list():
-            return [_marked(item) for item in value]
-        case str():
-            return _Text(value)
-        case _:
-            return value

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from registry.problems import SECRET_KEYS, printable
-from router.bosh.document import Node, dump, kind_of, plain
+from router.bosh.document import Node, kind_of, plain
+from router.config.dump import dump
 
 MAX_STEPS = 64
 _UNESCAPE = {"~0": "~", "~1": "/", "~2": "?", "~3": "=", "~7": ":"}

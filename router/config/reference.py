@@ -1,8 +1,8 @@
-"""The reference of the configuration, written from the model: docs/reference/config.md and
-bosh_like_config/router.yml.
+"""The reference of the configuration, written from the model: docs/reference/config.md, bosh_like_config/router.yml
+and the BOSH job's spec (job.py).
 
 Promises: every key with an effect, its default and its reason, and every key without; a test compares the
-files with this. `python -m router.config.reference` writes both files below the current folder. Refuses to
+files with this. `python -m router.config.reference` writes all below the current folder. Refuses to
 say anything the model does not.
 """
 
@@ -10,17 +10,15 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from router.config.ciphers import CipherSuites
+from router.config.job import job_spec
 from router.config.legacy import NO_EFFECT, ZERO_MEANS_DEFAULT
 from router.config.load import keys_of, section_of
 from router.config.model import Config
-from router.config.scalars import is_duration
+from router.config.spelling import spelled_default
 
 _INTRO = """# Configuration
 
@@ -57,7 +55,7 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]
         section, path = section_of(field.annotation), prefix + key
         many = section is not None and field.annotation is not section
         about = (field.description or "").replace("|", "\\|")
-        yield path + ("[]" if many else ""), "" if section and not many else f"`{_default(field)}`", about
+        yield path + ("[]" if many else ""), "" if section and not many else f"`{spelled_default(field)}`", about
         if section is not None:
             yield from _rows(section, path + ("[]." if many else "."))
 
@@ -81,7 +79,7 @@ def _key(key: str, field: FieldInfo) -> Iterator[str]:
     """One key with its reason above it; commented out where it has no default, or where saying it would
     warn.
     """
-    section, default = section_of(field.annotation), _default(field)
+    section, default = section_of(field.annotation), spelled_default(field)
     yield from textwrap.wrap(str(field.description), 100, initial_indent="# ", subsequent_indent="# ")
     if section is not None and default == "section":
         yield f"{key}:"
@@ -93,42 +91,12 @@ def _key(key: str, field: FieldInfo) -> Iterator[str]:
         yield from (f"# {line}" for line in (f"{key}:", "  -", *_yaml(section, "    ")))
 
 
-def _default(field: FieldInfo) -> str:
-    """The default as YAML would spell it."""
-    if field.is_required():
-        return "required"
-    value: Any = field.get_default(call_default_factory=True, validated_data={})
-    match value:
-        case None:
-            return "absent"
-        case SecretStr() | "":
-            return "absent"
-        case BaseModel():
-            return "section"
-        case CipherSuites():
-            return ":".join((*value.tls13, *value.tls12))
-        case tuple() if value and isinstance(value[0], BaseModel):
-            items = [{key: getattr(item, name) for name, key in _names(type(item))} for item in value]
-            return _flow(items)
-        case float() if is_duration(field.metadata):
-            return f"{value:g}s"
-        case _:
-            return _flow(list(value) if isinstance(value, tuple) else value)
-
-
-def _names(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    return zip(model.model_fields, (key for key, _ in keys_of(model)), strict=True)
-
-
-def _flow(value: object) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
-
-
 def main(root: Path) -> int:
-    """Write both files below `root`."""
+    """Write all of them below `root`."""
     for name, text in (
         ("docs/reference/config.md", reference()),
         ("bosh_like_config/router.yml", router_yml()),
+        ("bosh_like_config/jobs/vestibule/spec", job_spec()),
     ):
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)

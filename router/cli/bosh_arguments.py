@@ -1,0 +1,92 @@
+"""What the `bosh` commands share: a deployment manifest, ops-files and variables, by the BOSH CLI's options.
+
+Promises: files are read with a bound; whatever cannot be read is a ValueError with a sentence. Refuses to know what
+they mean (router.bosh).
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from router.bosh.render import Text
+
+_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
+
+
+def add_manifest(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """`-m -o -v --var-file --vars-file --instance-group --job`."""
+    parser.add_argument("-m", "--manifest", metavar="FILE", required=required, help="the deployment manifest")
+    parser.add_argument(
+        "-o", "--ops-file", metavar="FILE", action="append", default=[], help="change the manifest; may be repeated, in order"
+    )
+    parser.add_argument("--vars-file", metavar="FILE", action="append", default=[], help="YAML of variables; a later one wins")
+    parser.add_argument(
+        "-v", "--var", metavar="NAME=VALUE", type=_pair, action="append", default=[], help="one variable; wins over files"
+    )
+    parser.add_argument(
+        "--var-file", metavar="NAME=PATH", type=_pair, action="append", default=[], help="one variable, with a file's text"
+    )
+    parser.add_argument("--instance-group", metavar="NAME", help="the instance group (default: the only one with the job)")
+    parser.add_argument("--job", metavar="NAME", type=_job, default="vestibule", help="the job (default: vestibule)")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError("NAME=VALUE is the form")
+    return name, value
+
+
+def _job(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError("letters, digits, `.`, `_` and `-` make a name")
+    return text
+
+
+def read_texts(arguments: argparse.Namespace) -> "tuple[Text, list[Text]]":
+    """The manifest and the ops-files. Raises ValueError."""
+    from router.bosh.render import Text
+
+    manifest, *ops = [Text(name, _bytes(name)) for name in (arguments.manifest, *arguments.ops_file)]
+    return manifest, ops
+
+
+def read_variables(arguments: argparse.Namespace) -> Mapping[str, object]:
+    """The variables of all options. Raises ValueError."""
+    variables: dict[str, object] = {}
+    for name in arguments.vars_file:
+        tree = _yaml(_bytes(name), name)
+        if not isinstance(tree, dict):
+            raise ValueError(f"{name}: a mapping of variables is expected")  # noqa: TRY004 -- the file's, not the caller's, fault
+        variables.update(tree)
+    for name, path in arguments.var_file:
+        try:
+            variables[name] = _bytes(path).decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: UTF-8 text is expected") from None
+    for name, value in arguments.var:
+        variables[name] = _yaml(value.encode("utf-8", "surrogateescape"), f"-v {name}")
+    return variables
+
+
+def _bytes(name: str) -> bytes:
+    from registry.source import MAX_BYTES
+
+    try:
+        with Path(name).open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
+        raise ValueError(f"{name}: {reason}; name a file that can be read") from None
+
+
+def _yaml(data: bytes, name: str) -> object:
+    from registry.source import read_source
+
+    source = read_source(data)
+    for flaw in source.flaws:
+        raise ValueError(f"{name}:{flaw.line}: {flaw.expected} is expected; {flaw.remedy}")
+    return source.tree

@@ -1,0 +1,75 @@
+"""Print the application security group that lets apps reach the routers.
+
+Promises: JSON for `cf create-security-group`, from the static addresses of a deployment's instance group or from
+`--address`; exit 1 where there is none. Refuses to talk to a Cloud Controller.
+"""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from router.cli.bosh_arguments import add_manifest, read_texts, read_variables
+
+if TYPE_CHECKING:
+    from registry.problems import Problem
+    from router.bosh.document import Node
+
+EXAMPLE = "vestibule bosh security-group --address 10.0.1.5 --address 10.0.1.6"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_manifest(parser, required=False)
+    parser.add_argument(
+        "--address", metavar="A", action="append", default=[], help="an address, network or range of routers; may be repeated"
+    )
+    parser.add_argument("--port", type=_port, help="their TLS port (default: as the deployment says, or 443)")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:6]) < 65536:
+        raise argparse.ArgumentTypeError("1 to 65535 is a port")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from registry.problems import render
+    from router.bosh.security_group import security_group
+
+    try:
+        addresses, port, problems = _places(arguments)
+    except ValueError as error:
+        print(f"vestibule bosh security-group: {error}", file=sys.stderr)
+        return 1
+    rules, wrong = security_group(addresses, arguments.port or port)
+    if problems + wrong:
+        print("\n".join(render(problem, "error") for problem in problems + wrong), file=sys.stderr)
+        return 1
+    if not rules:
+        print("vestibule bosh security-group: no static_ips in the instance group; give --address", file=sys.stderr)
+        return 1
+    print(json.dumps(rules, indent=2))
+    return 0
+
+
+def _places(arguments: argparse.Namespace) -> "tuple[list[Node], int, tuple[Problem, ...]]":
+    """The addresses and the port. Raises ValueError."""
+    from router.bosh.deployment import find_job
+    from router.bosh.document import Node
+    from router.bosh.properties import tls_port
+    from router.bosh.render import read_manifest
+
+    named = [Node(address, "--address", 0) for address in arguments.address]
+    if not arguments.manifest:
+        if not named:
+            raise ValueError("no address; give -m FILE or --address")
+        return named, 443, ()
+    manifest, ops = read_texts(arguments)
+    document, problems = read_manifest(manifest, ops)
+    if problems:
+        return [], 443, problems
+    job, problems = find_job(document, read_variables(arguments), arguments.job, arguments.instance_group)
+    if job is None:
+        return [], 443, problems
+    networks = tuple(one for one in problems if ".networks" in one.path)  # variables of properties need no value here
+    return [*job.addresses, *named], tls_port(job.properties), networks
