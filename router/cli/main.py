@@ -18,6 +18,7 @@ from router.cli.wrong_call import Parser, did_you_mean, spellings
 COMMANDS = {
     "run": "start the router",
     "check": "say everything that is wrong with a configuration",
+    "explain": "say what would come of a call, layer by layer, and what would change it",
     "routes": "show the live route table of a running router",
     "emit": "keep an app's routes registered over NATS while it is healthy",
     "demo": "start a whole small world and show what is let in and what is not",
