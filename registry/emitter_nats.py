@@ -107,6 +107,7 @@ class Emitter:
         self._timer: asyncio.TimerHandle | None = None
         self._away_said = float("-inf")
         self._task: asyncio.Task[None] | None = None
+        self._saying: asyncio.Task[None] | None = None
         self._registrations: list[Registration] = []
         self.registered = asyncio.Event()
         for message in messages:
@@ -219,7 +220,9 @@ class Emitter:
             self._due.clear()
             client = self._client
             if client is not None:
-                await self._say_or_give_up(client)
+                # A task of its own, which our cancellation spares: a flush that is broken off breaks the library's reader.
+                self._saying = asyncio.get_running_loop().create_task(self._say_or_give_up(client), name="nats-say")
+                await asyncio.wait([self._saying])
             raise_swallowed_cancellation()
 
     async def _say_or_give_up(self, client: Client) -> None:
@@ -260,6 +263,8 @@ class Emitter:
 
     async def _farewell(self, client: Client) -> None:
         self._client = None
+        if self._saying is not None:
+            await asyncio.wait([self._saying])
         leaving = self.left_behind
         for one in leaving:
             await client.publish(UNREGISTER, one.payload)
@@ -271,6 +276,8 @@ class Emitter:
     def _lost(self) -> None:
         self._client = None
         self._asked = None
+        if self._saying is not None:
+            self._saying.cancel()  # nobody will answer it
         self._unsettle(self._registrations)
         self._log.warning("nats-connection-lost")
 

@@ -207,12 +207,13 @@ def test_one_message_is_paused_and_resumed(server: NatsServer, listener: NatsCon
         async with emitter(server, log=log) as work:
             second = work.start(SECOND)
             await hears(listener, (REGISTER, 8080), (REGISTER, 8081))
+            await until(lambda: second.registered, "NATS to confirm it")
             work.pause(second)
             await hears(listener, (UNREGISTER, 8081))
-            await until(lambda: not second.known, "NATS to confirm it")
+            await until(lambda: not second.known, "NATS to confirm that")
             work.resume(second)
             await hears(listener, (REGISTER, 8081))
-            await until(lambda: second.registered, "NATS to confirm that")
+            await until(lambda: second.registered, "NATS to confirm it again")
 
     asyncio.run(app())
     assert {hear(listener), hear(listener)} == {(UNREGISTER, 8080), (UNREGISTER, 8081)}
