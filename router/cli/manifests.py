@@ -19,22 +19,20 @@ if TYPE_CHECKING:
 
 def add_manifests(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     """The options that name manifests and their variables."""
-    parser.add_argument(
-        "-m", "--manifest", action="append", default=[], required=required, metavar="FILE", help="a manifest.yml; may be repeated"
-    )
+    parser.add_argument("-m", "--manifest", action="append", default=[], required=required, metavar="FILE", help="a manifest.yml")
     parser.add_argument(
         "--vars-file",
         action="append",
         default=[],
         metavar="FILE",
-        help="values for the manifests' ((variables)); may be repeated",
+        help="values for the manifests' ((variables))",
     )
     parser.add_argument(
         "--var",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="one such value, over those of the files; may be repeated",
+        help="one such value, over those of the files",
     )
 
 

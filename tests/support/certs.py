@@ -223,7 +223,7 @@ class CA:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(not_before or _now() - dt.timedelta(hours=1))
-            .not_valid_after(not_after or _now() + dt.timedelta(days=1))
+            .not_valid_after(not_after or _now() + dt.timedelta(days=90))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
