@@ -31,11 +31,14 @@ _FORM: Final = "{app: GUID, space: GUID, org: GUID}, {certificate: FILE}, or {} 
 
 @dataclass(frozen=True, slots=True)
 class KnownCaller:
-    """Somebody who may call. With neither `identity` nor `certificate` (the leaf, DER) they show no certificate."""
+    """Somebody who may call. With neither `identity` nor `certificate` they show no certificate; those of a file are in DER, and
+    `intermediates` is what is sent along.
+    """
 
     name: str
     identity: Caller | None = None
     certificate: bytes | None = None
+    intermediates: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +116,10 @@ def _by_certificate(reading: Reading, where: Where, name: str, value: object, lo
     if path is None:
         return None
     try:
-        return KnownCaller(name, certificate=_leaf(load(path)))
+        leaf, *intermediates = (each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(load(path)))
+        return KnownCaller(name, None, leaf, tuple(intermediates))
     except OSError as error:
         reading.wrong(where, value, "a file that can be read", error.strerror or "name the right file")
     except ValueError:
         reading.wrong(where, value, "a PEM certificate, the caller's own first", "the path starts from this file's folder")
     return None
-
-
-def _leaf(pem: bytes) -> bytes:
-    return x509.load_pem_x509_certificates(pem)[0].public_bytes(Encoding.DER)

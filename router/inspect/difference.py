@@ -6,7 +6,6 @@ callers, who are always said. Refuses to know how an answer comes about (`old` a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from identity.caller import Caller, Guid
@@ -53,13 +52,6 @@ class Change(NamedTuple):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class TooMany:
-    """There are more pairs than are compared."""
-
-    limit: int
-
-
 def pairs(
     old: Side,
     new: Side,
@@ -67,8 +59,10 @@ def pairs(
     seen: Mapping[Guid, KnownCaller],
     host: str | None = None,
     limit: int = MAX_PAIRS,
-) -> tuple[Pair, ...] | TooMany:
-    """Everybody at every place (of `host`, a pattern): `known` callers always, those `seen` where a list names their app."""
+) -> tuple[Pair, ...]:
+    """Everybody at every place (of `host`, a pattern): `known` callers always, those `seen` where a list names their app. Raises
+    ValueError for more than `limit`.
+    """
     always = [Person(caller, KNOWN, f"known {caller.name}") for caller in known]
     told = {one.caller.identity for one in always} - {None}
     by_app = {**seen, **{caller.app: one.caller for one in always if (caller := _whole(one.caller)) is not None}}
@@ -79,7 +73,7 @@ def pairs(
         others = (person for person in people(place, old, new, by_app) if person.caller.identity not in told)
         found += (Pair(person, place) for person in (*always, *others))
         if len(found) > limit:
-            return TooMany(limit)
+            raise ValueError(f"more than {limit} pairs of caller and route; ask about fewer hosts at a time with --host PATTERN")
     return tuple(found)
 
 

@@ -10,7 +10,7 @@
         path: /v1                   # default /
         expect: allow               # or deny
         rule: route:mtls_allowed_apps   # optional, as are status, sni and plain
-        status: 403
+        status: 403                 # or alert, where the handshake fails
 
 Promises: either all expectations, or every problem with its line; nothing here raises. A file without cases is a problem: a
 test that cannot fail proves nothing. Refuses to know: how a case is judged, and how a file is opened.
@@ -26,6 +26,8 @@ from router.inspect.callers import KnownCaller, Load, caller_of, callers_of
 from router.inspect.reading import Reading
 
 Expect = Literal["allow", "deny"]
+Status = int | Literal["alert"]
+"""Of a response, or `alert` where the handshake fails."""
 
 MAX_CASES: Final = 10_000
 _MAX_PATH: Final = 1024
@@ -44,7 +46,7 @@ class Case(NamedTuple):
     path: str
     expect: Expect
     rule: str | None = None
-    status: int | None = None
+    status: Status | None = None
     sni: Host | None = None
     plain: bool = False
 
@@ -210,8 +212,10 @@ def _path(reading: Reading, where: Where, value: object) -> str | None:
     return None
 
 
-def _status(reading: Reading, where: Where, value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 200 <= value <= 599:
+def _status(reading: Reading, where: Where, value: object) -> Status | None:
+    if value == "alert":
+        return "alert"
+    if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
         return int(value)
-    reading.wrong(where, value, "a status, 200 to 599", "403: not allowed; 421: the handshake does not fit; 404: no route")
+    reading.wrong(where, value, "a status, 400 to 599, or alert", "403: not allowed; 404: no route; alert: the handshake fails")
     return None

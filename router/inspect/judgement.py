@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from registry.endpoint import Route
 from router.inspect.callers import KnownCaller
-from router.inspect.expectations import Case, Expect
+from router.inspect.expectations import Case, Expect, Status
 
 
 class Asked(NamedTuple):
@@ -23,11 +23,11 @@ class Asked(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What would come of a call. `status` None: it is forwarded, or the handshake fails; `outcome` says which in a word."""
+    """What would come of a call. `status` None: it is forwarded. `outcome` says the same in a word."""
 
     allowed: bool
     outcome: str
-    status: int | None = None
+    status: Status | None = None
     rule: str | None = None
     reason: str = ""
     remedy: str | None = None
@@ -86,7 +86,7 @@ def _judge(case: Case, seen: Seen) -> Verdict:
     if case.rule is not None and case.rule != seen.rule:
         differences.append(f"expected rule {case.rule}, seen {seen.rule or 'no rule'}")
     if case.status is not None and case.status != seen.status:
-        differences.append(f"expected status {case.status}, seen {seen.status or seen.outcome}")
+        differences.append(f"expected status {case.status}, seen {seen.outcome}")
     return Verdict(case, seen, tuple(differences))
 
 

@@ -1,14 +1,16 @@
 """router/inspect/callers.py: the people of an expectation file."""
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.caller import Caller, Guid
 from router.inspect.callers import CallersRead, KnownCaller, read_callers
-from tests.support.certs import authority
+from tests.support.certs import CA, authority
 
-LEAF = authority("partners").issue_instance("app-p", "space-p", "org-p")
+BELOW = CA("partners below", authority("partners"))
+LEAF = BELOW.issue_instance("app-p", "space-p", "org-p")
 
 
 def load(name: str) -> bytes:
@@ -29,7 +31,7 @@ def test_callers_are_guids_a_certificate_or_nobody() -> None:
         {
             "front": KnownCaller("front", Caller(Guid("a-1"), Guid("s-1"), Guid("o-1"))),
             "lone": KnownCaller("lone", Caller(Guid("7"))),
-            "partner": KnownCaller("partner", certificate=LEAF.der),
+            "partner": KnownCaller("partner", None, LEAF.der, (BELOW.certificate.public_bytes(Encoding.DER),)),
             "nobody": KnownCaller("nobody"),
         },
         (),

@@ -24,7 +24,7 @@ cases:
     path: /v1
     expect: allow
     rule: route:mtls_allowed_apps
-  - {caller: nobody, host: api.apps.example, expect: deny, status: 421, sni: other.example}
+  - {caller: nobody, host: api.apps.example, expect: deny, status: alert, sni: other.example}
   - {caller: {app: a-2}, host: api.apps.example, expect: deny, plain: true}
 """
 
@@ -42,17 +42,8 @@ def test_a_whole_file_is_cases_callers_config_and_manifests() -> None:
     other = KnownCaller("app a-2", Caller(Guid("a-2")))
     host = Host("api.apps.example")
     first = Case("the front end may read", 7, front, host, "/v1", "allow", "route:mtls_allowed_apps")
-    second = Case(
-        "nobody -> api.apps.example/ on a connection for other.example",
-        13,
-        nobody,
-        host,
-        "/",
-        "deny",
-        None,
-        421,
-        Host("other.example"),
-    )
+    name = "nobody -> api.apps.example/ on a connection for other.example"
+    second = Case(name, 13, nobody, host, "/", "deny", None, "alert", Host("other.example"))
     third = Case("app a-2 -> api.apps.example/ over plain HTTP", 14, other, host, "/", "deny", plain=True)
     callers = {"front": front, "nobody": nobody}
     assert read(WHOLE) == ExpectationsRead(
@@ -84,12 +75,12 @@ GOOD = "caller: nobody, host: a.example, expect: deny"
         (f"{GOOD}, path: v1", ["a path as it is sent: / first, ASCII, no query"]),
         (f"{GOOD}, path: /v1?x=1", ["a path as it is sent: / first, ASCII, no query"]),
         (f"{GOOD}, path: '/a b'", ["a path as it is sent: / first, ASCII, no query"]),
-        (f"{GOOD}, status: forbidden", ["a status, 200 to 599"]),
-        (f"{GOOD}, status: true", ["a status, 200 to 599"]),
+        (f"{GOOD}, status: forbidden", ["a status, 400 to 599, or alert"]),
+        (f"{GOOD}, status: true", ["a status, 400 to 599, or alert"]),
         (f"{GOOD}, plain: 1", ["true or false"]),
         (f"{GOOD}, rule: []", ["text (1 to 200 characters)"]),
         (f"{GOOD}, plain: true, sni: b.example", ["either sni or plain"]),
-        ("caller: nobody, host: a.example, expect: allow, status: 200", ["no status where access is expected"]),
+        ("caller: nobody, host: a.example, expect: allow, status: 403", ["no status where access is expected"]),
     ],
 )
 def test_a_wrong_case_is_a_problem_with_its_line(case: str, said: list[str]) -> None:

@@ -25,10 +25,11 @@ DENIED = Seen(False, "403", 403, "route:mtls_allowed_apps", "not listed", "add i
         (CASE._replace(rule="domain:any"), FORWARDED, ("expected rule domain:any, seen route:mtls_allow_any",)),
         (CASE._replace(rule="domain:any"), FORWARDED._replace(rule=None), ("expected rule domain:any, seen no rule",)),
         (CASE._replace(expect="deny", status=403), DENIED, ()),
+        (CASE._replace(expect="deny", status="alert"), DENIED._replace(status="alert", outcome="alert"), ()),
         (CASE._replace(expect="deny", status=421), DENIED, ("expected status 421, seen 403",)),
         (
             CASE._replace(expect="deny", status=421),
-            DENIED._replace(status=None, outcome="alert"),
+            DENIED._replace(status="alert", outcome="alert"),
             ("expected status 421, seen alert",),
         ),
         (

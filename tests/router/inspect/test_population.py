@@ -132,7 +132,6 @@ def worlds(draw: st.DrawFn) -> Side:
 def test_no_caller_at_all_is_moved_that_nobody_asked_about(old: Side, new: Side) -> None:
     """For every caller there could be, somebody is asked about whom both sides answer the same."""
     asked = pairs(old, new, (), {})
-    assert isinstance(asked, tuple)
     one, other = asking(old), asking(new)
 
     def answers(caller: KnownCaller) -> tuple[object, ...]:
