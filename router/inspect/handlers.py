@@ -1,8 +1,8 @@
-"""The endpoints that look into a running router: `/policies`, `/warnings`, `/tap`. They read and never change anything.
+"""The endpoints that look into a running router and never change it: `/explain`, `/policies`, `/warnings`, `/tap`.
 
 Promises: nobody without the credentials of `/routes` learns anything, not even whether the question was well put; a question
 with a body, or with a parameter that is not understood, is a 400 in one bounded sentence. Refuses to know: sockets, and what the
-answers are made of (policies.py, warnings.py, the tap of router/observe).
+answers are made of (explain_http.py, policies.py, warnings.py, the tap of router/observe).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from registry.problems import Problem
+from router.inspect.explain import scene_of
+from router.inspect.explain_http import explain_handler
 from router.inspect.policies import Wanted, render_policies
 from router.inspect.query import BadQuery, read_guid, read_host, read_query
 from router.inspect.warnings import render_warnings
@@ -60,7 +62,8 @@ def inspect_handlers(
             return Response(503, [_TEXT], f"{MAX_LISTENERS} listen already; end one of them\n".encode())
         return Response(200, [_EVENTS, _UNCACHED], listener)
 
-    handlers: Mapping[str, Handler] = {"/policies": policies, "/warnings": warnings, "/tap": listen}
+    explain = explain_handler(lambda: scene_of(live.snapshot, live.table), wall)
+    handlers: Mapping[str, Handler] = {"/explain": explain, "/policies": policies, "/warnings": warnings, "/tap": listen}
     return {path: authenticated(user, password, _without_body(handler)) for path, handler in handlers.items()}
 
 
