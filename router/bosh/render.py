@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.problems import Problem
-from registry.source import read_source
+from registry.source import read_documents
 from router.bosh.deployment import Job, find_job
 from router.bosh.document import Node, annotate, plain
 from router.bosh.ops import Operation, apply_ops, read_ops
@@ -52,9 +52,11 @@ def read_manifest(manifest: Text, ops: Iterable[Text]) -> tuple[Node, tuple[Prob
 
 
 def _read(text: Text) -> tuple[Node, tuple[Problem, ...]]:
-    source = read_source(text.data)
-    flaws = tuple(Problem(text.name, f.line, "", f.value, f.expected, f.remedy) for f in source.flaws)
-    return annotate(source, text.name), flaws
+    source, *more = read_documents(text.data)
+    flaws = [Problem(text.name, f.line, "", f.value, f.expected, f.remedy) for one in (source, *more) for f in one.flaws]
+    if more and not flaws:
+        flaws.append(Problem(text.name, more[0].line_of(()), "", "", "one YAML document", "give each document a file of its own"))
+    return annotate(source, text.name), tuple(flaws)
 
 
 def render(

@@ -56,19 +56,22 @@ def read_texts(arguments: argparse.Namespace) -> "tuple[Text, list[Text]]":
 
 def read_variables(arguments: argparse.Namespace) -> Mapping[str, object]:
     """The variables of all options. Raises ValueError."""
+    from registry.problems import render
+    from registry.variables import read_variables as parse
+
     variables: dict[str, object] = {}
     for name in arguments.vars_file:
-        tree = _yaml(_bytes(name), name)
-        if not isinstance(tree, dict):
-            raise ValueError(f"{name}: a mapping of variables is expected")  # noqa: TRY004 -- the file's, not the caller's, fault
-        variables.update(tree)
+        values, problems = parse(_bytes(name), name)
+        if problems:
+            raise ValueError("\n" + "\n".join(render(problem, "error") for problem in problems))
+        variables.update(values)
     for name, path in arguments.var_file:
         try:
             variables[name] = _bytes(path).decode()
         except UnicodeDecodeError:
             raise ValueError(f"{path}: UTF-8 text is expected") from None
     for name, value in arguments.var:
-        variables[name] = _yaml(value.encode("utf-8", "surrogateescape"), f"-v {name}")
+        variables[name] = _value(value, name)
     return variables
 
 
@@ -83,10 +86,11 @@ def _bytes(name: str) -> bytes:
         raise ValueError(f"{name}: {reason}; name a file that can be read") from None
 
 
-def _yaml(data: bytes, name: str) -> object:
+def _value(text: str, name: str) -> object:
+    """What YAML makes of it, as in the BOSH CLI: `-v port=443` is a number."""
     from registry.source import read_source
 
-    source = read_source(data)
+    source = read_source(text.encode("utf-8", "surrogateescape"))
     for flaw in source.flaws:
-        raise ValueError(f"{name}:{flaw.line}: {flaw.expected} is expected; {flaw.remedy}")
+        raise ValueError(f"-v {name}: {flaw.expected} is expected; {flaw.remedy}")
     return source.tree
