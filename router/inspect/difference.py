@@ -1,22 +1,25 @@
 """Whose access a change opens or closes: two ways to answer, asked the same questions.
 
 Promises: equal answers make no difference; the difference from new to old is the one from old to new with `opened` and `closed`
-swapped; the widest first; who is part of somebody wider with the same change at the same place is not said again, except known
-callers, who are always said. Refuses to know how an answer comes about (`old` and `new` are explain.py's).
+swapped; the widest first; what holds for all cases of somebody is said once, and what holds for everybody with a certificate too;
+known callers are always said. Refuses to know how an answer comes about (`old` and `new` are explain.py's).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Final, Literal, NamedTuple
 
 from identity.caller import Caller, Guid
 from registry.hostname import covers
 from router.inspect.callers import KnownCaller
 from router.inspect.judgement import Ask, Asked, Seen, seen_json
-from router.inspect.population import ANYBODY, KNOWN, WITHOUT_CERTIFICATE, Person, Place, Side, people, places
+from router.inspect.population import EVERYBODY, KNOWN, WIDTHS, WITHOUT_CERTIFICATE, Person, Place, Side, people, places
 
 Kind = Literal["opened", "closed", "rule"]
 
 MAX_PAIRS: Final = 200_000
+_ALONE: Final = (KNOWN, WITHOUT_CERTIFICATE)
 _ORDER: Final[tuple[Kind, ...]] = ("opened", "closed", "rule")
 
 
@@ -38,12 +41,10 @@ class Change(NamedTuple):
     def as_json(self) -> dict[str, object]:
         """The change as plain JSON values."""
         person, place = self.pair
-        caller = person.caller.identity
         return {
             "change": self.kind,
             "caller": person.caller.name,
-            "app": caller.app if caller is not None and person.subject.startswith("app ") else None,
-            "width": person.width,
+            "width": WIDTHS[person.width],
             "route": place.route,
             "host": place.host,
             "path": place.path,
@@ -86,13 +87,16 @@ def _whole(known: KnownCaller) -> Caller | None:
 def compare(asked: Iterable[Pair], old: Ask, new: Ask) -> tuple[Change, ...]:
     """What differs, sorted: opened, closed, by another rule; in each the widest first, then by host and path."""
     found: list[Change] = []
-    for pair in asked:
-        question = Asked(pair.person.caller, pair.place.host, pair.place.path)
-        before, after = old(question), new(question)
-        kind = _kind(before, after)
-        if kind is not None:
-            found.append(Change(kind, pair, before, after))
-    return tuple(sorted(_widest(found), key=_order))
+    for _, group in groupby(asked, key=lambda pair: pair.place):
+        found += _together([(pair, _change(pair, old, new)) for pair in group])
+    return tuple(sorted(found, key=_order))
+
+
+def _change(pair: Pair, old: Ask, new: Ask) -> Change | None:
+    question = Asked(pair.person.caller, pair.place.host, pair.place.path)
+    before, after = old(question), new(question)
+    kind = _kind(before, after)
+    return Change(kind, pair, before, after) if kind is not None else None
 
 
 def _kind(before: Seen, after: Seen) -> Kind | None:
@@ -106,26 +110,36 @@ def _order(change: Change) -> tuple[object, ...]:
     return _ORDER.index(change.kind), person.width, place.host, place.path, person.caller.name
 
 
-def _widest(changes: Sequence[Change]) -> Iterable[Change]:
-    """Without those that a wider one says already."""
-    said: dict[tuple[object, ...], list[Person]] = {}
-    for change in changes:
-        said.setdefault(_what(change), []).append(change.pair.person)
-    return (change for change in changes if not any(_part_of(change.pair.person, other) for other in said[_what(change)]))
+def _together(asked: Sequence[tuple[Pair, Change | None]]) -> list[Change]:
+    """The changes at one place, those that belong together as one."""
+    apart = [change for pair, change in asked if change is not None and pair.person.width in _ALONE]
+    subjects: dict[str, list[Change | None]] = {}
+    for pair, change in asked:
+        if pair.person.width not in _ALONE:
+            subjects.setdefault(pair.person.subject, []).append(change)
+    anybody = sorted((one for one in asked if one[0].person.caller.identity is not None), key=lambda one: one[0].person.width)
+    everybody = _as_one([change for _, change in anybody], EVERYBODY)
+    if everybody is not None:
+        return [*apart, everybody]
+    for subject, changes in subjects.items():
+        one = _as_one(changes, subject)
+        apart += [one] if one is not None else [change for change in changes if change is not None]
+    return apart
+
+
+def _as_one(changes: Sequence[Change | None], name: str) -> Change | None:
+    """The first change under this name, where all are there and alike."""
+    first = changes[0] if changes else None
+    if first is None or any(change is None or _what(change) != _what(first) for change in changes):
+        return None
+    person = first.pair.person
+    caller = replace(person.caller, name=name)
+    return first._replace(pair=first.pair._replace(person=person._replace(caller=caller)))
 
 
 def _what(change: Change) -> tuple[object, ...]:
-    """What two changes have in common of which one may stand for both."""
-    rules = (change.old.rule, change.new.rule) if change.kind == "rule" else ()
-    return change.pair.place, change.kind, rules
-
-
-def _part_of(person: Person, other: Person) -> bool:
-    if person.width in (KNOWN, WITHOUT_CERTIFICATE) or other.width in (KNOWN, WITHOUT_CERTIFICATE):
-        return False
-    if other.width == ANYBODY:
-        return person.width != ANYBODY
-    return other.subject == person.subject and other.within < person.within
+    """What changes have in common of which one may stand for all."""
+    return change.kind, *((change.old.rule, change.new.rule) if change.kind == "rule" else ())
 
 
 def authorities(old: Side, new: Side) -> tuple[tuple[str, str], ...]:

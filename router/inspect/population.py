@@ -5,15 +5,15 @@ kinds of callers as its lists, its domain's and the deny lists make, and those a
 
     anybody without a certificate; anybody with one; anybody in each org and space that is named; each app that is named
 
-A named app whose space and org nobody has told, and whoever is only known by a space, is asked about once more for each kind of
-org or space that the lists tell apart, since the operator's door may ask for one and the developer's for the other. GUIDs that
+A named app whose space and org nobody has told, and whoever is only known by a space, is asked about in each kind of org or space
+that the lists tell apart, since the operator's door may ask for one and the developer's for the other. GUIDs that
 stand in the same lists, and that no change moves, share a line.
 
 Promises: complete for what lists of GUIDs can decide; deterministic; each list is looked at once. Refuses to know any decision,
 and certificates: those of a callers file are asked about as they are.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Final, NamedTuple
@@ -30,6 +30,10 @@ from router.inspect.callers import KnownCaller
 Width = int
 """How many a line speaks of: the smaller, the more."""
 WITHOUT_CERTIFICATE, ANYBODY, ORG, SPACE, APP, KNOWN = range(6)
+WIDTHS: Final = ("without_certificate", "anybody", "org", "space", "app", "known")
+"""Their names, for programs."""
+
+EVERYBODY: Final = "anybody with a certificate"
 
 _SCOPE_TAGS: Final = {"orgs": "organization_id", "spaces": "space_id"}
 _SCOPES: Final = {"orgs": "org", "spaces": "space"}
@@ -53,12 +57,13 @@ class Place(NamedTuple):
 
 
 class Person(NamedTuple):
-    """A kind of caller, or one of them. `subject` and the kinds `within`: a person within more is part of one within less."""
+    """A kind of caller, or one of them, whose name says exactly who is meant. `subject`: who all those are together of whom this
+    is one case, such as an app that may be in this org or in that.
+    """
 
     caller: KnownCaller
     width: Width
     subject: str
-    within: frozenset[str] = frozenset()
 
 
 def places(old: Side, new: Side) -> tuple[Place, ...]:
@@ -93,18 +98,18 @@ def people(place: Place, old: Side, new: Side, known: Mapping[Guid, KnownCaller]
     """Whom to ask about at a place. `known`: whose space and org are told, by app."""
     apps, spaces, orgs = (_kinds(_lists(place, old, kind), _lists(place, new, kind)) for kind in ("apps", "spaces", "orgs"))
     nobody = _unnamed({guid for kind in (*apps, *spaces, *orgs) for guid in kind.guids})
-    yield Person(KnownCaller("anybody without a certificate"), WITHOUT_CERTIFICATE, "no certificate")
-    yield Person(KnownCaller("anybody with a certificate", Caller(nobody, nobody, nobody)), ANYBODY, "anybody")
+    yield Person(KnownCaller("anybody without a certificate"), WITHOUT_CERTIFICATE, "anybody without a certificate")
+    named = "anybody else with a certificate" if apps or spaces or orgs else EVERYBODY
+    yield Person(KnownCaller(named, Caller(nobody, nobody, nobody)), ANYBODY, named)
     for one in _apart(orgs):
-        yield _within(ORG, f"org {one}", Caller(nobody, nobody, one.guids[0]), None, None)
-    for one, org in product(_apart(spaces), (None, *orgs)):
-        yield _within(SPACE, f"space {one}", Caller(nobody, one.guids[0], nobody), None, org)
+        yield from _cases(ORG, f"anybody in org {one}", Caller(nobody, nobody, one.guids[0]), (), ())
+    for one in _apart(spaces):
+        yield from _cases(SPACE, f"anybody in space {one}", Caller(nobody, one.guids[0], nobody), (), orgs)
     for one in _apart(apps, known):
         if one.guids[0] in known:
-            yield Person(known[one.guids[0]], APP, f"app {one}")
-            continue
-        for space, org in product((None, *spaces), (None, *orgs)):
-            yield _within(APP, f"app {one}", Caller(one.guids[0], nobody, nobody), space, org)
+            yield Person(known[one.guids[0]], APP, known[one.guids[0]].name)
+        else:
+            yield from _cases(APP, f"app {one}", Caller(one.guids[0], nobody, nobody), spaces, orgs)
 
 
 class _Kind(NamedTuple):
@@ -127,16 +132,16 @@ def _apart(kinds: Iterable[_Kind], known: Collection[Guid] = ()) -> Iterator[_Ki
             yield _Kind(tuple(guid for guid in kind.guids if guid not in alone), kind.steady)
 
 
-def _within(width: Width, subject: str, caller: Caller, space: _Kind | None, org: _Kind | None) -> Person:
-    """The caller in a kind of space and of org; None: as it is."""
-    caller = Caller(
-        caller.app, space.guids[0] if space is not None else caller.space, org.guids[0] if org is not None else caller.org
-    )
-    said = [f"space {space}"] if space is not None else []
-    said += [f"org {org}"] if org is not None else []
-    name = subject if width == APP else f"anybody in {subject}"
-    shown = f"{name}, if in {' and '.join(said)}" if said else name
-    return Person(KnownCaller(shown, caller), width, subject, frozenset(said))
+def _cases(width: Width, subject: str, caller: Caller, spaces: Sequence[_Kind], orgs: Sequence[_Kind]) -> Iterator[Person]:
+    """The caller as it is, and in each kind of space and of org."""
+    for space, org in product((None, *spaces), (None, *orgs)):
+        inside = [f"{name} {kind}" for name, kind in (("space", space), ("org", org)) if kind is not None]
+        outside = [name for name, kinds in (("space", spaces), ("org", orgs)) if kinds]
+        where = f"in {' and '.join(inside)}" if inside else f"in no listed {' or '.join(outside)}" if outside else ""
+        placed = Caller(
+            caller.app, space.guids[0] if space is not None else caller.space, org.guids[0] if org is not None else caller.org
+        )
+        yield Person(KnownCaller(f"{subject}, if {where}" if where else subject, placed), width, subject)
 
 
 _Lists = tuple[tuple[str, frozenset[Guid]], ...]

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
+from authz.deny import DenyLists
 from identity.caller import Caller, Guid
 from router.inspect.callers import KnownCaller
 from router.inspect.difference import Change, authorities, compare, pairs
@@ -27,10 +28,10 @@ def test_an_app_that_is_added_is_opened_where_the_operator_admits_it() -> None:
 
 
 def test_the_widest_is_said_first_and_nobody_twice() -> None:
-    """An app that is part of anybody is not said again."""
+    """An app that had access before has it still, and is no news."""
     old = side({HOST: {"mtls_allowed_apps": "a-1"}, "z.mtls.example": {}}, domain())
     new = side({HOST: {"mtls_allow_any": True}, "z.mtls.example": {"mtls_allowed_apps": "a-2"}}, domain())
-    assert lines(*changes(old, new))[:2] == [("opened", "anybody with a certificate"), ("opened", "app a-2")]
+    assert lines(*changes(old, new))[:2] == [("opened", "anybody else with a certificate"), ("opened", "app a-2")]
     assert [(change.kind, change.pair.place.host) for change in changes(old, new)][:2] == [
         ("opened", HOST),
         ("opened", "z.mtls.example"),
@@ -42,7 +43,7 @@ def test_a_domain_that_goes_opens_its_routes_to_anybody_without_a_certificate() 
     routes = {HOST: {"mtls_allowed_apps": "a-1"}}
     assert lines(*changes(side(routes, domain()), side(routes)))[:2] == [
         ("opened", "anybody without a certificate"),
-        ("opened", "anybody with a certificate"),
+        ("opened", "anybody else with a certificate"),
     ]
 
 
@@ -58,7 +59,7 @@ def test_the_same_answer_by_another_rule_is_a_change_of_its_own() -> None:
     assert {name: change.kind for name, change in found.items()} == {
         "anybody in org o-1": "opened",
         "front": "rule",
-        "anybody with a certificate": "rule",
+        "anybody else with a certificate": "rule",
     }
 
 
@@ -68,6 +69,32 @@ def test_known_callers_are_always_said() -> None:
         ("opened", "anybody with a certificate"),
         ("opened", "front"),
     ]
+
+
+def test_what_holds_for_everybody_is_said_once() -> None:
+    """Everybody who has a certificate, where no list lets some in and others not."""
+    routes = {HOST: {"mtls_allow_any": True}}
+    assert lines(*changes(side(routes, domain()), side({HOST: {}}, domain()))) == [("closed", "anybody with a certificate")]
+    bounded = domain(orgs=["o-1", "o-2"])
+    assert lines(*changes(side(routes, bounded), side({HOST: {}}, bounded))) == [("closed", "anybody in org o-1 (or 1 more)")]
+
+
+def test_what_holds_in_every_org_is_said_once() -> None:
+    """An app that is closed wherever it may be; else the line says where."""
+    lists = {"mtls_allowed_apps": "a-1", "mtls_allowed_orgs": "o-1"}
+    old, none, other = (side({HOST: options}, domain()) for options in (lists, {}, {**lists, "mtls_allowed_apps": "a-2"}))
+    assert lines(*changes(old, none))[:2] == [("closed", "anybody in org o-1"), ("closed", "app a-1")]
+    assert lines(*changes(old, other))[:2] == [
+        ("opened", "app a-2, if in no listed org"),
+        ("closed", "app a-1, if in no listed org"),
+    ]
+
+
+def test_whom_the_operator_denies_is_closed() -> None:
+    world = side({HOST: {"mtls_allow_any": True}}, domain())
+    shut = world._replace(deny=DenyLists(apps=frozenset({Guid("a-1")})))
+    assert lines(*changes(world, shut)) == [("closed", "app a-1")]
+    assert lines(*changes(shut, world)) == [("opened", "app a-1")]
 
 
 def test_a_route_that_goes_closes_and_one_that_comes_opens() -> None:
@@ -102,7 +129,7 @@ def test_a_change_is_json_for_programs() -> None:
     told = change.as_json()
     assert [told.pop(key)["result"] for key in ("old", "new")] == ["deny", "allow"]  # type: ignore[index]
     assert told == {
-        "change": "opened", "caller": "app a-1", "app": "a-1", "width": 4, "route": HOST, "host": HOST, "path": "/",
+        "change": "opened", "caller": "app a-1", "width": "app", "route": HOST, "host": HOST, "path": "/",
     }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_who_is_known_is_asked_about_as_they_are() -> None:
     """Their space and org are told: nothing has to be supposed."""
     world = side({"x.mtls.example": {"mtls_allowed_apps": "a-1,a-2"}}, domain(orgs=["o-1"]))
     known = {Guid("a-1"): KnownCaller("front", Caller(Guid("a-1"), Guid("s"), Guid("o-1")))}
-    assert names(world, world, known) == ["anybody in org o-1", "front", "app a-2", "app a-2, if in org o-1"]
+    assert names(world, world, known) == ["anybody in org o-1", "front", "app a-2, if in no listed org", "app a-2, if in org o-1"]
 
 
 def test_an_app_of_unknown_org_is_asked_about_in_each_kind_of_org() -> None:
@@ -75,7 +75,7 @@ def test_an_app_of_unknown_org_is_asked_about_in_each_kind_of_org() -> None:
     assert names(old, new) == [
         "anybody in org o-1 (or 1 more)",
         "anybody in org o-3",
-        "app a-1",
+        "app a-1, if in no listed org",
         "app a-1, if in org o-1 (or 1 more)",
         "app a-1, if in org o-3",
     ]
@@ -83,7 +83,7 @@ def test_an_app_of_unknown_org_is_asked_about_in_each_kind_of_org() -> None:
 
 @pytest.mark.parametrize(
     ("scope", "expected"),
-    [("org", ["anybody in org o-9", "app a-1", "app a-1, if in org o-9"]), ("any", ["app a-1"])],
+    [("org", ["anybody in org o-9", "app a-1, if in no listed org", "app a-1, if in org o-9"]), ("any", ["app a-1"])],
 )
 def test_a_scope_asks_for_the_orgs_of_the_endpoints(scope: str, expected: list[str]) -> None:
     options = {"route_policy_scope": scope, "route_policy_sources": "cf:app:a-1"}
@@ -94,7 +94,7 @@ def test_a_scope_asks_for_the_orgs_of_the_endpoints(scope: str, expected: list[s
 def test_whom_the_operator_denies_is_asked_about() -> None:
     deny = DenyLists(apps=frozenset({Guid("a-9")}), orgs=frozenset({Guid("o-9")}))
     old, new = side({"x.mtls.example": {}}, domain()), side({"x.mtls.example": {}}, domain(), deny=deny)
-    assert names(old, new) == ["anybody in org o-9", "app a-9", "app a-9, if in org o-9"]
+    assert names(old, new) == ["anybody in org o-9", "app a-9, if in no listed org", "app a-9, if in org o-9"]
 
 
 GUIDS = ("1", "2", "3")
