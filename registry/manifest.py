@@ -23,7 +23,7 @@ from registry.findings import MAX_FINDINGS, Findings
 from registry.ledger import Ledger, LedgerSettings
 from registry.message import Malformed, RouteUri, parse_message, parse_uri
 from registry.options import DEFAULT_LIMIT, Scalar, parse_options
-from registry.problems import Problem, Where, printable, show
+from registry.problems import Problem, Where, printable
 from registry.route_options_check import check_options, misplaced, nearest
 from registry.source import Source, read_documents
 from registry.table import RouteTable
@@ -100,7 +100,7 @@ def join_manifests(reads: Sequence[ManifestRead]) -> ManifestRead:
             first = firsts.setdefault(route.uri.lower(), route)
             clash = _clash(first, route) if first.file != route.file else None
             if clash is not None and len(problems) < MAX_FINDINGS:
-                problems.append(Problem(route.file, route.line, "", show(route.uri, ()), *clash))
+                problems.append(Problem(route.file, route.line, route.uri, "", *clash))
     routes = tuple(route for read in reads for route in read.routes)
     return ManifestRead(
         () if problems else routes, tuple(problems), tuple(warning for read in reads for warning in read.warnings)

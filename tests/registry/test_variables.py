@@ -11,7 +11,8 @@ from registry.variables import MAX_TEXT, Unfilled, fill, read_variables
     ("text", "value"),
     [
         ("plain", "plain"), ("((a))", "x"), ("((!a))", "x"), ("((b))", True), ("((c))", {"d": 1}), ("((c.d))", 1),
-        ("((e.f))", "dot"), ("1((a))2((a))", "1x2x"), ("((a))((n))", "x7"), ("((loop))", "((loop))"), ("((a b))", "((a b))"), ("(())", "(())"),
+        ("((e.f))", "dot"), ("1((a))2((a))", "1x2x"), ("((a))((n))", "x7"), ("((loop))", "((loop))"),
+        ("((a b))", "((a b))"), ("(())", "(())"),
     ],
 )  # fmt: skip
 def test_a_variable_is_replaced_once(text: str, value: object) -> None:
