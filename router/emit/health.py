@@ -13,6 +13,7 @@ import shutil
 import signal
 import ssl
 import urllib.parse
+from asyncio.subprocess import Process
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -87,26 +88,45 @@ def command_check(text: str, environ: Mapping[str, str]) -> Check:
 
 
 async def _run(command: list[str], environ: Mapping[str, str]) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environ,
-        start_new_session=True,
-    )
+    process = await _started(command, environ)
     try:
         assert process.stdout is not None
         output = await _bounded_output(process.stdout)
         status = await process.wait()
     except BaseException:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # all of it has ended
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        await _end(process)
         raise
     finally:
-        process._transport.close()  # type: ignore[attr-defined]  # or a pipe would stay that something in a session of its own holds open
+        process._transport.close()  # type: ignore[attr-defined]  # or a pipe would stay that a session of its own holds open
     return "" if status == 0 else f"exit status {status}: {output.decode('utf-8', 'backslashreplace').strip()[:_SHOWN]}"
+
+
+async def _started(command: list[str], environ: Mapping[str, str]) -> Process:
+    """Start it in a session of its own. Broken off on the way, it is ended with what it had time to start."""
+    starting = asyncio.get_running_loop().create_task(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environ,
+            start_new_session=True,
+        )
+    )
+    try:
+        await asyncio.wait([starting])
+    except asyncio.CancelledError:
+        await asyncio.wait([starting])
+        if starting.exception() is None:
+            await _end(starting.result())
+        raise
+    return starting.result()
+
+
+async def _end(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # all of it has ended
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def _bounded_output(stream: asyncio.StreamReader) -> bytes:
