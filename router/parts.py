@@ -28,12 +28,12 @@ NEEDS_RESTART: Final = (
     "per_app_prometheus_http_metrics_reporting", "extra_headers_to_log", "balancing_algorithm", "nats_client_ping_interval",
     "logging",
 )  # fmt: skip
-"""Keys whose change a reload reports but does not carry out; of `logging` the level alone changes at once."""
+"""Keys whose change a reload reports but does not carry out; of `logging` the level and the names change at once."""
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:
     """The keys that differ and were read at the start only."""
-    logging = old.logging.model_copy(update={"level": new.logging.level})
+    logging = old.logging.model_copy(update={"level": new.logging.level, "names_file": new.logging.names_file})
     was = {key: getattr(old, key) for key in NEEDS_RESTART} | {"logging": logging}
     return [key for key, value in was.items() if getattr(new, key) != value]
 

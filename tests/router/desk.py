@@ -95,7 +95,7 @@ class Desk:
         old = self.live.snapshot
         self.live.snapshot = compile_config(config, old.generation + 1, self.loop, self.wheel, old)
 
-    def register(self, host: str, backend: EchoBackend | int, **more: Any) -> None:
+    def register(self, host: str, backend: EchoBackend | int, /, **more: Any) -> None:
         parsed = parse_message(json.dumps(message(host, backend=backend, **more)).encode())
         assert isinstance(parsed, RegistryMessage), parsed
         self.ledger.register(parsed, host.encode() + str(more).encode(), self.loop.time())

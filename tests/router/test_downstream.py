@@ -1,5 +1,6 @@
 """router/downstream.py: what is known of a client's connection, and how long a decision on it is remembered."""
 
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -23,6 +24,7 @@ from tests.support.router import mtls_domain
 
 CA = authority("east instance identity")
 LEAF = CA.issue_instance("app-1", "space-1", "org-1")
+NOBODY: tuple[str | None, ...] = (None, None, None)
 
 
 class Nowhere:
@@ -115,3 +117,21 @@ async def test_the_log_names_a_caller_only_by_the_domain_that_verified_it() -> N
             one.under(here.live.snapshot)
             assert (one.caller is not None) == named, domain
             assert one.binding_domain == (domain or "")
+
+
+async def test_a_caller_has_the_names_of_the_day(tmp_path: Path) -> None:
+    """For logs only; a reload takes them anew, and nobody has the names of another caller."""
+    file = tmp_path / "names.yml"
+    file.write_text("orgs: {org-1: shop}\napps: {app-1: cart}\n")
+    async with desk() as one:
+        caller = downstream()
+        caller.client, caller.binding = Client(LEAF.der), bound(f"*.{EAST}")
+        caller.under(one.live.snapshot)
+        assert tuple(caller.caller_names) == NOBODY
+        one.adopt(settings(logging={"names_file": str(file)}))
+        caller.under(one.live.snapshot)
+        assert tuple(caller.caller_names) == ("cart", None, "shop")
+        caller.binding = bound(None)
+        one.adopt(settings(logging={"names_file": str(file)}))
+        caller.under(one.live.snapshot)
+        assert tuple(caller.caller_names) == NOBODY

@@ -61,3 +61,23 @@ async def test_an_exchange_in_progress_keeps_what_it_took(backend: EchoBackend) 
         assert (await one.get("app.open.example")).status == 200
         assert (await one.get("app.open.example")).status == 200
         assert [record.generation for record in one.records.records] == [1, 2]
+
+
+async def test_routes_and_idle_connections_are_sifted_by_the_lists(backend: EchoBackend) -> None:
+    """R238: nothing is asked where they are empty; else owners, addresses, and who was really reached."""
+    async with desk() as one:
+        one.register("app.open.example", backend, app="app-9", host="localhost")
+        route = one.live.table.lookup("app.open.example", "/")
+        assert route is not None
+        assert one.live.snapshot.admitted(route) is route
+        upstream = await one.live.snapshot.dialer.dial(route.pool.endpoints[0])
+        assert not one.live.snapshot.bars(upstream)
+        for lists, left, kept in (
+            ({"apps": ["app-9"]}, 0, False),
+            ({"backend_networks": ["127.0.0.0/8", "::1"]}, 1, False),
+            ({"apps": ["app-8"], "backend_networks": ["10.0.0.1"]}, 1, True),
+        ):
+            one.adopt(settings(deny=lists))
+            assert len(one.live.snapshot.admitted(route).pool.endpoints) == left
+            assert one.live.snapshot.bars(upstream) is not kept
+        upstream.close()

@@ -41,9 +41,12 @@ def test_keys_that_need_a_restart_exist() -> None:
     assert set(NEEDS_RESTART) <= set(Config.model_fields)
 
 
-def test_a_change_that_needs_a_restart_is_named_and_a_level_is_not() -> None:
-    """A reload reports what it does not carry out; the log level takes effect at once."""
+def test_a_change_that_needs_a_restart_is_named_and_a_level_is_not(tmp_path: Path) -> None:
+    """A reload reports what it does not carry out; the log level, the names and the deny lists take effect at once."""
+    names = tmp_path / "names.yml"
+    names.write_text("apps: {a: x}")
     old = config()
+    assert needs_restart(old, config(logging={"names_file": str(names)}, deny={"orgs": ["org-1"]})) == []
     assert needs_restart(old, config(logging={"level": "debug"})) == []
     assert needs_restart(old, config(index=3, balancing_algorithm="round-robin")) == ["index"]
 

@@ -8,9 +8,11 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 
 import pytest
 
+from authz.deny import NO_DENY, DenyLists
 from registry.endpoint import Endpoint
 from router.backend.dial import BackendTls, Dialer
 from router.faults import Fault
@@ -20,6 +22,7 @@ from tests.router.backend.parts import endpoint
 from tests.router.net.pairs import soon
 from tests.support.backend import EchoBackend
 from tests.support.certs import Credential, authority
+from tests.support.waiting import until
 
 BACKENDS = authority("backends")
 NOW = dt.datetime.now(dt.UTC)
@@ -27,12 +30,14 @@ DAY = dt.timedelta(days=1)
 Make = Callable[..., EchoBackend]
 
 
-def dialer(*, verify: bool = True, own: Credential | None = None, dial: float = 5.0, shake: float = 5.0) -> Dialer:
+def dialer(
+    *, verify: bool = True, own: Credential | None = None, dial: float = 5.0, shake: float = 5.0, deny: DenyLists = NO_DENY
+) -> Dialer:
     loop = asyncio.get_running_loop()
     chain = (own.certificate, *own.intermediates) if own is not None else ()
     key = own.key if own is not None else None
     tls = BackendTls((BACKENDS.certificate,), system_roots=False, verify=verify, chain=chain, key=key)
-    return Dialer(tls, loop, Wheel(loop), dial, shake)
+    return Dialer(tls, loop, Wheel(loop), dial, shake, deny=deny)
 
 
 async def fault_of(one: Dialer, to: Endpoint) -> str:
@@ -49,6 +54,28 @@ async def test_a_plain_endpoint_is_connected(backend: EchoBackend) -> None:
     assert not upstream.reused
     await upstream.stream.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", soon())
     assert (await upstream.stream.recv(soon())).startswith(b"HTTP/1.1 200 OK")
+    upstream.close()
+
+
+LOOPBACK = DenyLists(networks=(ip_network("127.0.0.0/8"), ip_network("::1")))
+
+
+@pytest.mark.parametrize(("host", "connections"), [("127.0.0.1", 0), ("localhost", 0), ("::ffff:127.0.0.1", 0), ("0.0.0.0", 1)])
+async def test_no_byte_goes_to_an_address_that_is_denied(make_backend: Make, host: str, connections: int) -> None:
+    """R238: known before it is dialled, or by the system's word on who answered, before the handshake."""
+    backend = make_backend(credential=BACKENDS.issue_server("backend.example"))
+    to = endpoint(backend.port, host, tls=True, san="backend.example")
+    assert await fault_of(dialer(deny=LOOPBACK), to) == "dial_denied"
+    await until(lambda: backend.connections == connections and not backend.open_connections, "the backend to see it end")
+    assert backend.received == []
+    assert not any("ClientHello" in error for error in backend.errors)
+
+
+async def test_an_address_that_is_not_denied_is_remembered_as_such(backend: EchoBackend) -> None:
+    """By the lists themselves, so that a pooled connection is looked at once a configuration."""
+    others = DenyLists(networks=(ip_network("10.0.0.0/8"),))
+    upstream = await dialer(deny=others).dial(endpoint(backend.port))
+    assert upstream.passed is others
     upstream.close()
 
 

@@ -214,3 +214,17 @@ def test_the_bounds_hold_and_nothing_is_lost(total: int, each: int, steps: list[
                 assert all(one.stream.closed for one in idle[port])
                 idle[port] = []
         assert sum(map(len, idle.values())) == pool.size
+
+
+async def test_what_is_unwanted_is_swept_out_and_the_rest_stays() -> None:
+    """R238: a reload puts idle connections out at once."""
+    pool = IdlePool(10, 10, 90.0)
+    with connections() as make:
+        kept, *gone = make(endpoint(8080))[0], make(endpoint(8081))[0], make(endpoint(8081))[0]
+        for one in (kept, *gone):
+            pool.give(one)
+        pool.sweep(lambda upstream: upstream.endpoint.port == 8081)
+        assert [one.stream.closed for one in (kept, *gone)] == [False, True, True]
+        assert pool.size == 1
+        assert pool.take(endpoint(8081)) is None
+        assert pool.take(endpoint(8080)) is kept

@@ -1,5 +1,8 @@
 """router/backend/upstream.py: a backend connection while it works and while it rests."""
 
+from ipaddress import ip_network
+
+from authz.deny import NO_DENY, DenyLists
 from router.net.deadline import NEVER
 from tests.router.backend.parts import endpoint, upstream
 
@@ -46,3 +49,20 @@ async def test_a_closed_connection_leaves_nothing_in_the_wheel() -> None:
     assert (one.rest.slot, one.rest.deadline) == (None, NEVER)
     assert peer.recv(1) == b""
     peer.close()
+
+
+async def test_a_peer_is_judged_once_for_each_set_of_lists() -> None:
+    """R238: by the address that the system names; others are asked anew, and one that is gone passes none."""
+    one, peer = upstream()
+    others, loopback = DenyLists(networks=(ip_network("10.0.0.0/8"),)), DenyLists(networks=(ip_network("127.0.0.0/8"),))
+    assert one.passes(others)
+    assert one.passed is others
+    hit = one.denied(loopback)
+    assert hit is not None
+    assert hit.rule == "deny:backend_networks"
+    assert not one.passes(loopback)
+    assert one.passes(NO_DENY)
+    one.close()
+    peer.close()
+    assert one.passes(NO_DENY)
+    assert not one.passes(others)

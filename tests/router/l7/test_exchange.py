@@ -99,6 +99,79 @@ async def test_a_permit_that_was_revoked_during_the_dial_is_none(backend: EchoBa
     assert backend.received == []
 
 
+@pytest.mark.parametrize(
+    ("address", "lists", "dials"),
+    [
+        ("127.0.0.1", {"backend_networks": ["127.0.0.0/8"]}, 1),
+        ("127.0.0.1", {"apps": ["app-9"]}, 1),
+        ("127.0.0.1", {"hosts": [HOST]}, 1),
+        ("localhost", {"backend_networks": ["127.0.0.0/8", "::1"]}, 1),
+    ],
+)
+async def test_who_is_put_out_during_the_dial_is_out(
+    backend: EchoBackend, address: str, lists: dict[str, list[str]], dials: int
+) -> None:
+    """R237, R238: the connection that was made meanwhile is not used, whatever name it was made by; no byte leaves."""
+    async with desk() as one:
+        one.register(HOST, backend, host=address, app="app-9")
+        dialled = during_the_first_dial(one, lambda: one.adopt(settings(deny=lists)))
+        answer = await one.get(HOST)
+        assert (answer.status, answer.get("x-cf-routererror")) == (403, "access_denied")
+        assert len(dialled) == dials
+        assert one.live.snapshot.idle.size == 0
+    assert backend.received == []
+
+
+async def test_lists_that_do_not_concern_a_route_cost_no_dial(backend: EchoBackend) -> None:
+    """R238: a reload during the dial that puts others out changes nothing for this one."""
+    async with desk() as one:
+        one.register(HOST, backend)
+        others = {"orgs": ["org-9"], "backend_networks": ["10.0.0.0/8"]}
+        dialled = during_the_first_dial(one, lambda: one.adopt(settings(deny=others)))
+        assert (await one.get(HOST)).status == 200
+        assert len(dialled) == 1
+    assert backend.connections == 1
+
+
+async def test_a_name_that_leads_to_a_denied_address_is_no_attempt(make_backend: Make) -> None:
+    """R238: the first endpoint's name leads astray, and the second serves although one attempt is all there is."""
+    bad, good = make_backend("bad"), make_backend("good", host="127.0.0.2")
+    async with desk(deny={"backend_networks": ["127.0.0.1", "::1"]}, backends={"max_attempts": 1}) as one:
+        one.register(HOST, bad, host="localhost")
+        one.register(HOST, good, index=1)
+        assert (await one.get(HOST)).status == 200
+        assert [event["error"] for event in one.log.of("backend-endpoint-failed")] == ["dial_denied"]
+    assert (bad.connections, len(good.received)) == (0, 1)
+
+
+async def test_a_route_whose_only_name_leads_to_a_denied_address_is_denied(backend: EchoBackend) -> None:
+    """R238: a 403 with the list's rule, not a failure of the backend, and counted as a decision."""
+    async with desk(deny={"backend_networks": ["127.0.0.1", "::1"]}) as one:
+        one.register(CALLED, backend, host="localhost", options={"mtls_allow_any": True})
+        answer = await one.get(CALLED, tls=as_app())
+        assert (answer.status, answer.get("x-cf-routererror"), answer.body) == (403, "mtls_authorization_denied", b"Forbidden")
+        (record,) = one.records.records
+        assert (record.mtls_auth, record.mtls_rule) == ("denied", "deny:backend_networks")
+        counts = one.counted("mtls_decisions")
+        assert counts[f'domain="*.{EAST}",result="deny",reason="deny_backend_networks"'] == 1
+    assert backend.connections == 0
+
+
+async def test_what_the_lists_say_of_a_host_is_remembered_for_the_connection(backend: EchoBackend) -> None:
+    """Free where they are empty; one look a request where they are not; forgotten with the configuration."""
+    async with desk() as one:
+        one.register(HOST, backend)
+        with await in_thread(Client, one.port()) as client:
+            assert (await in_thread(client.request, HOST)).status == 200
+            assert one.seen[0].listed == {}
+            one.adopt(settings(deny={"hosts": [HOST]}))
+            assert (await in_thread(client.request, HOST)).status == 403
+            assert {host: check.rule for host, check in one.seen[0].listed.items() if check} == {HOST: "deny:hosts"}
+            one.adopt(settings())
+            assert (await in_thread(client.request, HOST)).status == 200
+            assert one.seen[0].listed == {}
+
+
 @pytest.mark.parametrize(("change", "dials"), [({}, 1), ({"max_idle_conns": 7}, 2)])
 async def test_a_reload_during_the_dial_costs_at_most_another_dial(
     backend: EchoBackend, change: dict[str, Any], dials: int

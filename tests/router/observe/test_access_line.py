@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.observe.access_line import EXTRA_FIELDS, MAX_LINE, AccessLogOptions, Renderer
-from router.observe.access_record import AccessRecord
+from router.observe.access_record import AccessRecord, CallerNames
 
 SHOW_ALL = AccessLogOptions(redact_query_params="none")
 
@@ -80,6 +80,19 @@ def test_extra_fields_stand_before_the_router_error_in_the_order_asked_for() -> 
         'instance_id:"instance-guid" tls_sni:"a.b" backend_time:1.250000 failed_attempts:2 '
         'route_policy:"route:mtls_allowed_apps" dial_time:"-" x_cf_routererror:"-"'
     ) in shown
+
+
+def test_a_caller_is_shown_with_its_names_escaped_and_bounded() -> None:
+    """In GoRouter's line where asked for, in JSON always; a name can break neither."""
+    record = full_record()
+    record.caller_cf_app, record.caller_names = "g", CallerNames('a "b"\\', "caf\u00e9", None)
+    names = ("caller_cf_app", "caller_cf_app_name", "caller_cf_space_name", "caller_cf_org_name")
+    shown = Renderer(AccessLogOptions(extra_access_log_fields=names)).render_line(record)
+    assert b'caller_cf_app:"g" caller_cf_app_name:"a \\"b\\"\\\\" ' in shown
+    assert b'caller_cf_org_name:"-" ' in shown
+    assert b'caller_cf_space_name:"caf\xc3\xa9" ' in shown
+    fields = json.loads(Renderer(AccessLogOptions(format="json")).render_json(record))
+    assert [fields[name] for name in names[1:]] == ['a "b"\\', "caf\u00e9", None]
 
 
 def test_attempt_details_come_first_and_once() -> None:
