@@ -19,6 +19,8 @@ COMMANDS = {
     "run": "start the router",
     "check": "say everything that is wrong with a configuration",
     "explain": "say what would come of a call, layer by layer, and what would change it",
+    "policy test": "hold expectations of who may call what against a configuration and manifests",
+    "policy diff": "say whose access a change would open or close",
     "routes": "show the live route table of a running router",
     "emit": "keep an app's routes registered over NATS while it is healthy",
     "demo": "start a whole small world and show what is let in and what is not",

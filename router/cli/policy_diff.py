@@ -1,0 +1,199 @@
+"""Say whose access a change of configuration or manifests would open or close, before it is made.
+
+Promises: exit 0 when nobody's access changes, 1 when somebody's is opened or closed (or cannot be told, since other certificates
+are accepted), or when a file has problems: then all of them are said. Verdicts are those of `explain`; with `--live` the routes
+and the registered apps are a running router's. Refuses to change anything.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from router.cli.manifests import add_manifests
+from router.cli.output import add_output, cell, paint, show, table
+from router.cli.scenery import Scenery, content, from_folder, scenery, tell, unreadable
+from router.cli.status_client import add_place, fetch, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from registry.problems import Problem
+    from router.inspect.callers import CallersRead
+    from router.inspect.difference import Change
+    from router.inspect.explain import Scene
+    from router.inspect.judgement import Seen
+    from router.inspect.live_routes import LiveRoutes
+    from router.inspect.population import Side
+
+EXAMPLE = "vestibule policy diff router.yml router.yml.new -m manifest.yml --callers callers.yml"
+
+_HEADERS: Final = ("CHANGE", "WHO", "ROUTE", "ASKED AT", "BEFORE", "AFTER")
+_WIDE: Final = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("old", metavar="OLD", help="the configuration as it is")
+    add("new", metavar="NEW", nargs="?", help="the configuration as it would be (default: OLD, where only manifests change)")
+    add_manifests(parser)
+    for side, when in (("old", "before"), ("new", "after")):
+        text = f"a manifest.yml that holds only {when} the change; may be repeated"
+        add(f"--{side}-manifest", action="append", default=[], metavar="FILE", help=text)
+    add("--callers", metavar="FILE", help="who is asked about by name: a file with `callers:`, such as one of expectations")
+    add("--host", metavar="PATTERN", help="only routes of this host, or of all below *.SUFFIX")
+    add_place(parser, "--live")
+    add_output(parser)
+
+
+class _Changes(NamedTuple):
+    """Everything that there is to show."""
+
+    found: "Sequence[Change]"
+    authorities: "Sequence[tuple[str, str]]"
+    compared: int
+
+    def count(self, kind: str) -> int:
+        return sum(change.kind == kind for change in self.found)
+
+    @property
+    def any(self) -> bool:
+        """Whether somebody's access is another one than before."""
+        return bool(self.count("opened") or self.count("closed") or self.authorities)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    wrong = _wrong_call(arguments)
+    if wrong:
+        print(f"vestibule policy diff: {wrong}", file=sys.stderr)
+        return 2
+    try:
+        live = _live(arguments) if arguments.url else None
+        callers = _callers(arguments.callers)
+        old, new = (_side(arguments, side, callers, live) for side in ("old", "new"))
+        problems = tuple(dict.fromkeys((*callers.problems, *old.problems, *new.problems)))
+        if old.scene is None or new.scene is None or problems:
+            return _refused(arguments, problems)
+        changes = _compare(arguments, old.scene, new.scene, callers, live)
+    except ValueError as error:
+        print(f"vestibule policy diff: {error}", file=sys.stderr)
+        return 1
+    show(arguments.output, as_json(changes), lambda: as_text(changes))
+    return 1 if changes.any else 0
+
+
+def _wrong_call(arguments: argparse.Namespace) -> str:
+    if arguments.new is None and not arguments.old_manifest and not arguments.new_manifest:
+        return "there is nothing to compare with; name a NEW configuration, or manifests with --old-manifest and --new-manifest"
+    if not (arguments.manifest or arguments.old_manifest or arguments.new_manifest or arguments.url):
+        return "there are no routes to ask about; name manifests with -m FILE, or a running router with --live URL"
+    return ""
+
+
+def _live(arguments: argparse.Namespace) -> "LiveRoutes":
+    """The routes of a running router, asked with the credentials of OLD unless -c names another. Raises ValueError."""
+    from router.inspect.live_routes import read_live_routes
+
+    asked = argparse.Namespace(url=arguments.url, config=arguments.config or arguments.old, user=arguments.user)
+    return read_live_routes(fetch(place_of(asked, os.environ), "/policies", {"host": arguments.host} if arguments.host else None))
+
+
+def _callers(path: str | None) -> "CallersRead":
+    from router.inspect.callers import CallersRead, read_callers
+
+    if path is None:
+        return CallersRead({}, ())
+    try:
+        return read_callers(content(Path(path)), path, from_folder(Path(path).parent))
+    except (OSError, ValueError) as error:
+        return CallersRead({}, (unreadable(path, error),))
+
+
+def _side(arguments: argparse.Namespace, side: str, callers: "CallersRead", live: "LiveRoutes | None") -> Scenery:
+    config = arguments.old if side == "old" else arguments.new or arguments.old
+    manifests = [*arguments.manifest, *getattr(arguments, f"{side}_manifest")]
+    named = argparse.Namespace(manifest=manifests, vars_file=arguments.vars_file, var=arguments.var)
+    return scenery(config, named, callers.callers, live.table if live is not None else None)
+
+
+def _compare(
+    arguments: argparse.Namespace, old: "Scene", new: "Scene", callers: "CallersRead", live: "LiveRoutes | None"
+) -> _Changes:
+    """Raises ValueError where there is too much to compare."""
+    from router.inspect.answers import asker
+    from router.inspect.difference import authorities, compare, pairs
+
+    before, after = _judged(old), _judged(new)
+    seen = live.callers if live is not None else {}
+    asked = pairs(before, after, callers.callers.values(), seen, _pattern(arguments.host))
+    now = time.time()
+    return _Changes(compare(asked, asker(old, now), asker(new, now)), authorities(before, after), len(asked))
+
+
+def _judged(scene: "Scene") -> "Side":
+    from router.inspect.population import Side
+
+    return Side(scene.domains, scene.table, scene.deny)
+
+
+def _pattern(text: str | None) -> str | None:
+    from registry.hostname import canonical_pattern
+
+    pattern = canonical_pattern(text) if text is not None else None
+    if text is not None and pattern is None:
+        raise ValueError(f"--host {cell(text)!r} is no host; write a host name without a port, or *.SUFFIX")
+    return pattern
+
+
+def _refused(arguments: argparse.Namespace, problems: "tuple[Problem, ...]") -> int:
+    if arguments.output == "table":
+        tell(problems, "error")
+        print(f"vestibule policy diff: nothing was compared: {len(problems)} problems; mend them first", file=sys.stderr)
+    else:
+        show(arguments.output, {"problems": [problem.as_json() for problem in problems]}, str)
+    return 1
+
+
+def as_json(changes: _Changes) -> "Mapping[str, object]":
+    """`changes`, `authorities`, and `counts` of each kind and of all pairs that were compared."""
+    kinds = {kind: changes.count(kind) for kind in ("opened", "closed", "rule")}
+    return {
+        "changes": [change.as_json() for change in changes.found],
+        "authorities": [{"old": old, "new": new} for old, new in changes.authorities],
+        "counts": {**kinds, "compared": changes.compared},
+    }
+
+
+def as_text(changes: _Changes) -> str:
+    """A line a change, the widest first; where nobody can tell; and one line that sums up."""
+    header, *lines = table(_HEADERS, map(_row, changes.found)).splitlines()
+    parts = [paint(header, "bold"), *(_coloured(line, change) for line, change in zip(lines, changes.found, strict=True))]
+    shown = [*parts, ""] if lines else []
+    shown += [
+        paint(f"{old} -> {new}: other client certificates are accepted than before; for whom, no list of GUIDs can tell", "red")
+        for old, new in changes.authorities
+    ]
+    opened, closed, rule = (changes.count(kind) for kind in ("opened", "closed", "rule"))
+    return "\n".join(
+        [
+            *shown,
+            f"{opened} opened, {closed} closed, {rule} by another rule: {changes.compared} pairs of caller and route compared",
+        ]
+    )
+
+
+def _row(change: "Change") -> tuple[object, ...]:
+    person, place = change.pair
+    return (change.kind, person.caller.name, place.route, place.host + place.path, _answer(change.old), _answer(change.new))
+
+
+def _answer(seen: "Seen") -> str:
+    return " ".join(str(part) for part in ("allow" if seen.allowed else "deny", seen.status, seen.rule) if part is not None)
+
+
+def _coloured(line: str, change: "Change") -> str:
+    if change.kind == "opened":
+        return paint(line, "red" if change.pair.person.width <= _WIDE else "yellow")
+    return line

@@ -1,0 +1,83 @@
+"""From the files that a command names to the scene of `explain`: a configuration, manifests, and who owns the applications.
+
+Promises: all problems of all files at once, none raised; a scene only where there is none. Files are read with a bound. Refuses
+to know what is asked in the scene.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from router.cli.manifests import demands_policies, load_manifests
+
+if TYPE_CHECKING:
+    from registry.problems import Problem
+    from registry.table import RouteTable
+    from router.inspect.callers import KnownCaller
+    from router.inspect.explain import Scene
+
+MAX_FILE: Final = 4 * 1024 * 1024
+
+
+class Scenery(NamedTuple):
+    """A scene, or why there is none; warnings of the manifests beside either."""
+
+    scene: "Scene | None"
+    problems: "tuple[Problem, ...]"
+    warnings: "tuple[Problem, ...]" = ()
+
+
+def scenery(
+    config: str,
+    manifests: argparse.Namespace,
+    callers: "Mapping[str, KnownCaller]",
+    below: "RouteTable | None" = None,
+) -> Scenery:
+    """The scene of a configuration file and the manifests that `add_manifests` names; their routes replace those of `below`."""
+    from registry.manifest import manifest_table
+    from router.cli.check import load_config
+    from router.config.compile import compile_domains
+    from router.inspect.explain import scene_of_config
+    from router.inspect.owners import with_owners
+
+    loaded = load_config(config, os.environ)
+    if loaded.config is None:
+        return Scenery(None, (*loaded.problems, *load_manifests(manifests).problems))
+    enforces = demands_policies(compile_domains(loaded.config)[0])
+    read = load_manifests(manifests, loaded.config.max_route_options_size, enforces)
+    if read.problems:
+        return Scenery(None, read.problems, read.warnings)
+    table = with_owners(manifest_table(read.routes), callers)
+    if below is not None:
+        table = below.changed({(route.host, route.path): route for route in table})
+    return Scenery(scene_of_config(loaded.config, table), (), read.warnings)
+
+
+def content(path: Path) -> bytes:
+    """What a file holds, up to a little more than any reader accepts. Raises OSError or ValueError."""
+    with path.open("rb") as stream:
+        return stream.read(MAX_FILE + 1)
+
+
+def from_folder(folder: Path) -> Callable[[str], bytes]:
+    """Reads files whose names start from a folder. Raises OSError or ValueError."""
+    return lambda name: content(folder / name)
+
+
+def unreadable(path: str, error: OSError | ValueError) -> "Problem":
+    """The problem of a file that a command names and that cannot be read."""
+    from registry.problems import Problem
+
+    reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
+    return Problem(path, 0, "", reason, "a file that can be read", "name the right file")
+
+
+def tell(problems: "Iterable[Problem]", kind: str) -> None:
+    """Print findings to standard error; `kind` is error or warning."""
+    from registry.problems import render
+
+    for problem in problems:
+        print(render(problem, kind), file=sys.stderr)

@@ -1,0 +1,90 @@
+"""router/cli/scenery.py: files -> the scene of `explain`."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from identity.caller import Caller, Guid
+from router.cli.scenery import MAX_FILE, Scenery, content, from_folder, scenery, tell, unreadable
+from router.inspect.callers import KnownCaller
+from tests.router.cli.policy_files import DOMAIN, write
+from tests.router.inspect.worlds import table
+from tests.support.certs import CA
+
+
+@pytest.fixture
+def folder(tmp_path: Path, east_ca: CA, west_ca: CA) -> Path:
+    write(tmp_path, east_ca, west_ca)
+    return tmp_path
+
+
+def manifests(*files: Path) -> argparse.Namespace:
+    return argparse.Namespace(manifest=list(map(str, files)), vars_file=[], var=[])
+
+
+def keys(found: Scenery) -> list[str]:
+    assert found.scene is not None
+    return sorted(route.key for route in found.scene.table)
+
+
+def test_a_configuration_and_manifests_are_a_scene(folder: Path) -> None:
+    found = scenery(str(folder / "router.yml"), manifests(folder / "manifest.yml"), {})
+    assert (keys(found), found.problems) == ([f"api.{DOMAIN}", f"free.{DOMAIN}/v1"], ())
+    assert found.scene is not None
+    assert [domain.pattern for domain in found.scene.domains.policies] == [f"*.{DOMAIN}"]
+
+
+def test_applications_that_callers_are_named_like_have_their_guids(folder: Path) -> None:
+    caller = KnownCaller("backend", Caller(Guid("back-guid")))
+    found = scenery(str(folder / "router.yml"), manifests(folder / "manifest.yml"), {"backend": caller})
+    assert found.scene is not None
+    assert {endpoint.app for route in found.scene.table for endpoint in route.pool.endpoints} == {"back-guid"}
+
+
+def test_routes_of_manifests_replace_those_below(folder: Path) -> None:
+    """As if they were registered in place of what a running router has."""
+    below = table({f"api.{DOMAIN}": {}, "other.example": {}})
+    found = scenery(str(folder / "router.yml"), manifests(folder / "manifest.yml"), {}, below)
+    assert keys(found) == [f"api.{DOMAIN}", f"free.{DOMAIN}/v1", "other.example"]
+    assert found.scene is not None
+    changed = found.scene.table.lookup(f"api.{DOMAIN}", "/")
+    assert changed is not None
+    assert changed.pool.policy.parts != below.lookup(f"api.{DOMAIN}", "/").pool.policy.parts  # type: ignore[union-attr]
+
+
+def test_all_problems_of_all_files_are_said(folder: Path) -> None:
+    (folder / "router.yml").write_text("prot: 80\n")
+    (folder / "manifest.yml").write_text("[]")
+    found = scenery(str(folder / "router.yml"), manifests(folder / "manifest.yml", folder / "none.yml"), {})
+    assert found.scene is None
+    assert [Path(problem.file).name for problem in found.problems] == ["router.yml", "manifest.yml", "none.yml"]
+
+
+def test_a_route_that_its_domain_keeps_shut_is_warned_of(folder: Path) -> None:
+    (folder / "manifest.yml").write_text(f"applications: [{{name: a, routes: [{{route: a.{DOMAIN}}}]}}]")
+    found = scenery(str(folder / "router.yml"), manifests(folder / "manifest.yml"), {})
+    assert found.scene is not None
+    assert [warning.line for warning in found.warnings] == [1]
+
+
+def test_the_limit_of_options_is_the_configurations(folder: Path) -> None:
+    (folder / "router.yml").write_text((folder / "router.yml").read_text() + "max_route_options_size: 10\n")
+    found = scenery(str(folder / "router.yml"), manifests(folder / "manifest.yml"), {})
+    assert found.scene is None
+    assert "10" in found.problems[0].expected
+
+
+def test_files_are_read_with_a_bound(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * (MAX_FILE + 10))
+    assert len(content(tmp_path / "large")) == MAX_FILE + 1
+    (tmp_path / "small").write_bytes(b"y")
+    assert from_folder(tmp_path)("small") == b"y"
+
+
+def test_problems_are_told_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    tell([unreadable("a.yml", FileNotFoundError(2, "No such file")), unreadable("b.yml", ValueError("null byte"))], "error")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "a.yml: error: (whole file)\n    value:    No such file\n" in told.err
+    assert "b.yml: error: (whole file)\n    value:    not a file name\n" in told.err
