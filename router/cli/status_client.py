@@ -14,6 +14,8 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from router.cli.output import cell
+
 DEFAULT_URL: Final = "http://127.0.0.1:8082"
 _MAX_BYTES: Final = 256 * 1024 * 1024
 _TIMEOUT: Final = 30.0
@@ -61,7 +63,7 @@ def fetch(place: Place, path: str, query: Mapping[str, str] | None = None) -> ob
         response = connection.getresponse()
         body = response.read(_MAX_BYTES + 1)
     except (OSError, http.client.HTTPException) as error:
-        raise ValueError(f"no answer from {place.host}:{place.port}: {error}; is the router running?") from None
+        raise ValueError(f"no answer from {place.host}:{place.port}: {cell(error)}; is the router running?") from None
     finally:
         connection.close()
     return _decode(response.status, body)
@@ -88,14 +90,23 @@ def _address(url: str) -> tuple[str, int]:
     raise ValueError(f"{DEFAULT_URL} is the form of the URL: http, no user, no password, no path")
 
 
-def _decode(status: int, body: bytes) -> object:
+def check_status(status: int, body: bytes) -> None:
+    """Raises ValueError, a sentence for a person, for any status but 200."""
     said = body[:200].decode("latin-1").strip().encode("unicode_escape").decode("ascii")
     if status == http.HTTPStatus.UNAUTHORIZED:
         raise ValueError("401: give -c FILE, or set VESTIBULE_STATUS_PASS to the router's status.pass")
     if status == http.HTTPStatus.BAD_REQUEST:
         raise ValueError(f"the router does not accept the question: {said}")
-    if status != http.HTTPStatus.OK or len(body) > _MAX_BYTES:
-        raise ValueError(f"the answer is {status} with {len(body)} bytes; expected 200 and JSON")
+    if status == http.HTTPStatus.NOT_FOUND:
+        raise ValueError("404: nothing of that name is there; is this a router's status endpoint, and of this version?")
+    if status != http.HTTPStatus.OK:
+        raise ValueError(f"the answer is {status}: {said or 'nothing'}; expected 200")
+
+
+def _decode(status: int, body: bytes) -> object:
+    check_status(status, body)
+    if len(body) > _MAX_BYTES:
+        raise ValueError(f"the answer has more than {_MAX_BYTES} bytes; ask for less")
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -17,11 +17,13 @@ from typing import Final, Literal, NamedTuple
 from cryptography import x509
 
 from authz.decide import TABLE, Outcome, Row, row_of, unenforced
+from authz.deny import NO_DENY, DenyLists, denied_host
 from authz.domain import DomainPolicy, DomainTable
 from authz.policy import Callers, MtlsOptions, Part, RoutePolicies
 from registry.endpoint import Endpoint, Route
 from registry.hostname import Host, covers
 from registry.options import OptionWarning
+from registry.sieve import barred
 from registry.table import RouteTable
 from router.live import Snapshot
 from router.tls.certificates import UNREADABLE
@@ -60,16 +62,18 @@ ALL: Final = Wanted()
 def render_policies(snapshot: Snapshot, table: RouteTable, now: float, wanted: Wanted = ALL) -> Iterator[bytes]:
     """The answer, piece by piece; some may be empty. `now` is monotonic seconds, as the endpoints' deadlines are."""
     domains = [domain_json(snapshot, domain) for domain in snapshot.domains.policies if wanted.domain in (None, domain.pattern)]
-    yield f'{{"generation":{snapshot.generation},"domains":{compact(domains)},"routes":['.encode("ascii")
-    yield from joined(_routes(snapshot.domains, table, now, wanted))
+    deny = compact(deny_json(snapshot.deny))
+    yield f'{{"generation":{snapshot.generation},"deny":{deny},"domains":{compact(domains)},"routes":['.encode("ascii")
+    yield from joined(_routes(snapshot, table, now, wanted))
     yield b"]}"
 
 
-def _routes(domains: DomainTable, table: Iterable[Route], now: float, wanted: Wanted) -> Iterator[dict[str, object] | None]:
+def _routes(snapshot: Snapshot, table: Iterable[Route], now: float, wanted: Wanted) -> Iterator[dict[str, object] | None]:
     """The routes that are wanted; None for each that is not."""
+    domains = snapshot.domains
     for route in table:
         domain = domains.claim(route.host)
-        yield route_json(route, domain, domains, now) if wanted.fits(route, domain) else None
+        yield route_json(route, domain, domains, now, snapshot.deny) if wanted.fits(route, domain) else None
 
 
 def joined(items: Iterable[dict[str, object] | None]) -> Iterator[bytes]:
@@ -91,7 +95,18 @@ def compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-# ---- domains
+# ---- the operator's own
+
+
+def deny_json(lists: DenyLists) -> dict[str, object]:
+    """The deny lists, as the configuration's key `deny` has them."""
+    return {
+        "apps": sorted(lists.apps),
+        "spaces": sorted(lists.spaces),
+        "orgs": sorted(lists.orgs),
+        "hosts": sorted(lists.hosts),
+        "backend_networks": [str(network) for network in lists.networks],
+    }
 
 
 def domain_json(snapshot: Snapshot, domain: DomainPolicy) -> dict[str, object]:
@@ -135,10 +150,13 @@ def _listed(guids: Iterable[str] | None) -> list[str] | None:
 # ---- routes
 
 
-def route_json(route: Route, domain: DomainPolicy | None, domains: DomainTable, now: float) -> dict[str, object]:
+def route_json(
+    route: Route, domain: DomainPolicy | None, domains: DomainTable, now: float, deny: DenyLists = NO_DENY
+) -> dict[str, object]:
     """One route: what its callers meet, whose it is, where it leads."""
     pool = route.pool
     row = row_of(domain)
+    denied = denied_host(deny, route.host)
     return {
         "route": route.key,
         "host": route.host,
@@ -147,12 +165,13 @@ def route_json(route: Route, domain: DomainPolicy | None, domains: DomainTable, 
         "row": row,
         "effect": effect(row, pool.policy.parts),
         "report_only": domain is not None and domain.report_only,
+        "denied": None if denied is None else denied.detail,
         "policy": [part_json(part, TABLE[row][part.column]) for part in pool.policy.parts],
         "warnings": list(route_warnings(route, domain, domains)),
         "owners": _distinct(map(_owner_json, pool.endpoints)),
         "load_balancing_algorithm": pool.balancing.algorithm,
         "route_service_url": pool.route_service_url or None,
-        "endpoints": [_endpoint_json(endpoint, now) for endpoint in pool.endpoints],
+        "endpoints": [_endpoint_json(endpoint, now, deny) for endpoint in pool.endpoints],
     }
 
 
@@ -218,9 +237,10 @@ def _distinct(items: Iterable[dict[str, object]]) -> list[dict[str, object]]:
     return list({tuple(item.values()): item for item in items}.values())
 
 
-def _endpoint_json(endpoint: Endpoint, now: float) -> dict[str, object]:
+def _endpoint_json(endpoint: Endpoint, now: float, deny: DenyLists) -> dict[str, object]:
     pulse = endpoint.pulse
     left = pulse.expires - now
+    denied = barred(deny, endpoint)
     return {
         "address": endpoint.address,
         "app": endpoint.app or None,
@@ -237,4 +257,5 @@ def _endpoint_json(endpoint: Endpoint, now: float) -> dict[str, object]:
         "expires_in_seconds": round(left, 3),
         "in_flight": pulse.in_flight,
         "failed": pulse.failed_until > now,
+        "denied": None if denied is None else denied.detail,
     }

@@ -66,7 +66,7 @@ def test_a_route_is_told_with_its_policy_its_owner_and_its_endpoints(snapshot: S
     (shown,) = route.pop("endpoints")
     assert route == {
         "route": f"{HOST}/pay", "host": HOST, "path": "/pay", "domain": "*.east.example", "row": "cf_identity",
-        "effect": "enforce", "report_only": False,
+        "effect": "enforce", "report_only": False, "denied": None,
         "policy": [
             {
                 "options": "mtls", "outcome": "enforce", "scope": None, "any": False, "apps": ["a", "b"], "spaces": [],
@@ -83,6 +83,7 @@ def test_a_route_is_told_with_its_policy_its_owner_and_its_endpoints(snapshot: S
         "address": "127.0.0.1:9", "app": "orders", "instance_id": "orders-3-9", "instance_index": "3", "tls": False,
         "server_cert_domain_san": None, "protocol": "http1", "availability_zone": None, "isolation_segment": None, "tags": TAGS,
         "ttl_seconds": 120, "age_seconds": 10.5, "expires_in_seconds": 109.5, "in_flight": 2, "failed": True,
+        "denied": None,
     }  # fmt: skip
 
 
@@ -173,6 +174,18 @@ def test_a_wildcard_route_is_in_the_domain_that_claims_all_its_hosts(snapshot: S
 def test_filters_are_exact_and_all_must_fit(snapshot: Snapshot, wanted: dict[str, Any], expected: list[str]) -> None:
     table = table_of(said("a.east.example", "a.open.example", app="one"), said("b.east.example", app="two", port=10))
     assert [route["route"] for route in routes(snapshot, table, **wanted)] == expected
+
+
+def test_deny_lists_are_told_and_whom_they_put_out() -> None:
+    """R237 to R239: as the operator wrote them, at the route whose host and at the endpoints whose owner or address is out."""
+    deny = {"orgs": ["o"], "hosts": ["*.west.example"], "backend_networks": ["10.0.0.0/8"]}
+    with snapshot_of(deny=deny) as snapshot:
+        table = table_of(said("a.open.example", tags=TAGS), said("a.open.example", port=8), said("b.west.example", port=7))
+        answer = whole(render_policies(snapshot, table, 0.0))
+        assert answer["deny"] == {"apps": [], "spaces": [], **deny}
+        opened, west = sorted(answer["routes"], key=lambda route: str(route["route"]))
+        assert (opened["denied"], "*.west.example" in west["denied"]) == (None, True)
+        assert [endpoint["denied"] is not None for endpoint in opened["endpoints"]] == [True, False]
 
 
 def test_a_large_table_comes_in_pieces(snapshot: Snapshot) -> None:
