@@ -274,12 +274,13 @@ class Emitter:
             self._log.info("unregistered", **_described(one.message))
 
     def _lost(self) -> None:
+        if self._client is not None:  # not by our own farewell
+            self._log.warning("nats-connection-lost")
         self._client = None
         self._asked = None
         if self._saying is not None:
             self._saying.cancel()  # nobody will answer it
         self._unsettle(self._registrations)
-        self._log.warning("nats-connection-lost")
 
     def _failed(self, error: Exception) -> None:
         """Once while connected is once; while NATS is away, once a minute is enough."""

@@ -45,13 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_instances(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     place, each = "[APP=]HOST:PORT[,HOST:PORT...]", "; one for all, or one for each"
-    add("--instance", action="append", required=True, metavar=place, help="where the app listens; may be repeated")
+    add("--instance", action="append", required=True, metavar=place, help="where the app listens")
     add("--tls-port", type=_list_of_ports, default=[], metavar="PORT[,...]", help=f"routers dial this port, by TLS{each}")
     add("--san", type=_list, default=[], metavar="NAME[,...]", help=f"the name in the certificate behind --tls-port{each}")
     add("--instance-id", type=_list, default=[], metavar="ID[,...]", help="ids of the instances (default: from app and address)")
     add("--first-index", type=_whole(0, 1_000_000), default=0, metavar="N", help="number of the first instance (default: 0)")
     add("--app", action="append", default=[], metavar="NAME=GUID", help="an application's GUID (default: its name)")
-    add("--tag", action="append", default=[], metavar="KEY=VALUE", help="a tag of every registration; may be repeated")
+    add("--tag", action="append", default=[], metavar="KEY=VALUE", help="a tag of every registration")
     add("--stale-threshold", type=_whole(1, 86_400), default=120, metavar="SECONDS", help="time to live (default: 120, the most)")
     limit = "the routers' max_route_options_size (default: 1024)"
     add("--max-route-options-size", type=_whole(1, 1 << 20), default=1024, metavar="BYTES", help=limit)

@@ -33,7 +33,8 @@ async def serve(
     """Run until a signal. Was everything unregistered?"""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in SIGNALS:
-        loop.add_signal_handler(number, stop.set)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, stop.set)
     emitter = Emitter(nats, log=log, max_options=max_options)
     async with emitter, asyncio.TaskGroup() as tasks:
         guards = [tasks.create_task(_register(emitter, one, gate, log), name="gate") for one in planned]

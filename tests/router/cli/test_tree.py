@@ -36,11 +36,11 @@ def test_every_argument_of_a_command_has_a_help(name: str) -> None:
 
 
 def test_a_page_tells_what_the_parser_accepts() -> None:
-    page = next(page for page in pages() if page.name == "check")
+    page = next(page for page in pages() if page.name == "run")
     config = next(one for one in page.arguments if "-c" in one.flags)
     assert config[:2] == (("-c", "--config"), "FILE")
     assert config.required
-    assert page.synopsis.startswith("vestibule check -c FILE ")
+    assert page.synopsis.startswith("vestibule run -c FILE")
 
 
 def test_what_must_be_there_comes_first() -> None:
@@ -53,9 +53,10 @@ def test_what_must_be_there_comes_first() -> None:
 
 
 def test_no_argument_of_any_command_takes_a_secret() -> None:
-    """R215: what stands on a command line is read by others."""
+    """R215: what stands on a command line is read by others; a file that holds a secret may be named."""
     spelled = {option for action in actions(whole_tree()) for option in action.option_strings}
-    assert {option for option in spelled if "pass" in option or "secret" in option or "token" in option} == set()
+    values = {option for option in spelled if not option.endswith("-file")}
+    assert {option for option in values if "pass" in option or "secret" in option or "token" in option} == set()
 
 
 def test_a_page_is_the_same_whatever_the_terminal_is(monkeypatch: pytest.MonkeyPatch) -> None:
