@@ -6,7 +6,6 @@ also what changes in meaning. Refuses to touch the network.
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diff", metavar="OLD", help="also show what changes from this configuration to the other")
     add_manifests(parser)
     add_output(parser)
+    parser.set_defaults(refuse=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
     wrong = _wrong_call(arguments)
     if wrong:
-        print(f"vestibule check: {wrong}", file=sys.stderr)
-        return 2
+        arguments.refuse(wrong)
     loaded = _configuration(arguments)
     manifests = _manifests(arguments, loaded.config)
     found = replace(

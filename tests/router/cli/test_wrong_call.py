@@ -14,7 +14,8 @@ from router.cli.wrong_call import did_you_mean, spellings
         (["teleport"], "vestibule: error: 'teleport' is no command\n"),
         (["-c", "x", "run"], "vestibule: error: '-c' is not understood"),
         (["check", "--confg", "x", "-c", "y"], "vestibule check: error: '--confg' is not understood; did you mean '--config'?"),
-        (["check"], "vestibule check: error: the following arguments are required: -c/--config"),
+        (["check"], "vestibule check: error: there is nothing to check; name a configuration with -c FILE, or "),
+        (["run"], "vestibule run: error: the following arguments are required: -c/--config"),
         (["check", "-c", "x", "-o", "xml"], "vestibule check: error: argument -o/--output: invalid choice: 'xml' (choose from "),
     ],
 )
