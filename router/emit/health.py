@@ -98,7 +98,8 @@ async def _run(command: list[str], environ: Mapping[str, str]) -> str:
         raise
     finally:
         process._transport.close()  # type: ignore[attr-defined]  # or a pipe would stay that a session of its own holds open
-    return "" if status == 0 else f"exit status {status}: {output.decode('utf-8', 'backslashreplace').strip()[:_SHOWN]}"
+    said = output.decode("utf-8", "backslashreplace").strip()[:_SHOWN]
+    return "" if status == 0 else f"exit status {status}: {said or '(it printed nothing)'}"
 
 
 async def _started(command: list[str], environ: Mapping[str, str]) -> Process:
