@@ -20,7 +20,12 @@ def add_manifest(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """`-m -o -v --var-file --vars-file --instance-group --job`."""
     parser.add_argument("-m", "--manifest", metavar="FILE", required=required, help="the deployment manifest")
     parser.add_argument(
-        "-o", "--ops-file", metavar="FILE", action="append", default=[], help="change the manifest; may be repeated, in order"
+        "-o",
+        "--ops-file",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="change the manifest by these operations, in the order given",
     )
     parser.add_argument("--vars-file", metavar="FILE", action="append", default=[], help="YAML of variables; a later one wins")
     parser.add_argument(

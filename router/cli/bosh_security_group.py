@@ -20,9 +20,7 @@ EXAMPLE = "vestibule bosh security-group --address 10.0.1.5 --address 10.0.1.6"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_manifest(parser, required=False)
-    parser.add_argument(
-        "--address", metavar="A", action="append", default=[], help="an address, network or range of routers; may be repeated"
-    )
+    parser.add_argument("--address", metavar="A", action="append", default=[], help="an address, network or range of routers")
     parser.add_argument("--port", type=_port, help="their TLS port (default: as the deployment says, or 443)")
 
 

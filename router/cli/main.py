@@ -24,6 +24,8 @@ COMMANDS = {
     "routes": "show the live routes of a running router: policy, warnings, age, owner",
     "tap": "listen to the exchanges of one host or one caller, live",
     "emit": "keep an app's routes registered over NATS while it is healthy",
+    "bosh render": "render the job's files from a deployment manifest, ops-files and variables",
+    "bosh security-group": "print the security group that lets apps reach the routers",
     "demo": "start a whole small world and show what is let in and what is not",
     "completion": "print the completion of these commands for a shell",
     "man": "print the manual page",
