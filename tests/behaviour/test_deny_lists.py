@@ -184,6 +184,7 @@ def test_a_host_is_out_in_every_spelling(at: At, deny: Deny, plain: bool) -> Non
         call = place.call(host=host, plain=plain)
         assert call.refusal == CLOSED
         assert call.seen == Seen("denied", "deny:hosts", f"host {place.host} is on deny.hosts ({place.host})")
+    assert place.call(path=f"http://{place.host.upper()}.", plain=plain).refusal == CLOSED
     assert place.backends[0].received == []
     assert neighbour.call(plain=plain).response.status == 200
 
