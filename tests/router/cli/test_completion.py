@@ -44,7 +44,7 @@ def test_bash_completes_commands_verbs_options_choices_and_files(tmp_path: Path)
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="asks a real bash")
-@pytest.mark.parametrize("noun", {name.partition(" ")[0] for name in COMMANDS if " " in name})
+@pytest.mark.parametrize("noun", sorted({name.partition(" ")[0] for name in COMMANDS if " " in name}))
 def test_bash_completes_the_verbs_of_a_noun(noun: str, tmp_path: Path) -> None:
     verbs = {name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{noun} ")}
     assert completed(tmp_path, noun, "") == verbs
