@@ -97,7 +97,7 @@ def _live(arguments: argparse.Namespace) -> "LiveRoutes":
     from router.inspect.live_routes import read_live_routes
 
     asked = argparse.Namespace(url=arguments.url, config=arguments.config or arguments.old, user=arguments.user)
-    return read_live_routes(fetch(place_of(asked, os.environ), "/policies", {"host": arguments.host} if arguments.host else None))
+    return read_live_routes(fetch(place_of(asked, os.environ), "/policies"))  # all: also who calls from elsewhere
 
 
 def _callers(path: str | None) -> "CallersRead":
