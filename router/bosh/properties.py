@@ -153,8 +153,11 @@ def _without(node: Node, keys: list[str]) -> Node:
 
 
 def _with(node: Node, keys: tuple[str, ...], value: Node) -> Node:
+    """The node with the value below these keys; as it is where something else than a section is in the way."""
     if not keys:
         return value
+    if node.mapping is None and node.content is not None:
+        return node
     mapping = node.mapping or {}
     return node.at({**mapping, keys[0]: _with(mapping.get(keys[0], value.at({})), keys[1:], value)})
 

@@ -1,8 +1,8 @@
 """Rendered files into a folder: all of them, or none.
 
-Promises: the folder changes from one whole rendering to the next by a rename; a failure leaves what was there. Files
-have their mode before they have content. A folder that holds anything but a rendering is not touched. Refuses to
-know what it writes.
+Promises: the folder changes from one whole rendering to the next by renames: a reader finds the old one, for an instant
+none, or the new one, never a mixture; a failure leaves what was there. Files have their mode before they have content. A
+folder that holds anything but a rendering is not touched. Refuses to know what it writes.
 """
 
 import os

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from router.config.job import SAME_AS
 from tests.support.certs import authority
 from tests.support.nats import NatsServer
 from tests.support.rendered import BOSH, RenderedRouter, authority_pair, pair, vestibule
@@ -329,3 +331,19 @@ def test_what_is_installed_finds_its_templates(tmp_path: Path, variables: Path, 
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "job/monit").read_text() == "from the wheel"
+
+
+def test_the_pages_of_the_folder_lead_somewhere() -> None:
+    """Each link of bosh_like_config's pages is there, and the index names every ops-file and example."""
+    pages = sorted(BOSH.rglob("*.md"))
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+    named = {(BOSH / link).resolve() for page, link in links if page.parent == BOSH}
+    files = [*(BOSH / "ops").iterdir(), *(BOSH / "runtime-config").iterdir(), *BOSH.glob("examples/*/README.md")]
+    assert [file.name for file in files if file not in named] == []
+
+
+def test_the_page_names_every_property_that_is_called_otherwise() -> None:
+    """docs/bosh.md has the whole table of GoRouter's job names."""
+    text = (ROOT / "docs/bosh.md").read_text()
+    assert [name for name in SAME_AS if f"`{name}`" not in text] == []

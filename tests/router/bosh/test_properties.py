@@ -1,9 +1,11 @@
 """Properties of the job and the configuration they mean."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry.problems import Problem
-from router.bosh.document import plain
+from router.bosh.document import Node, graft, plain
 from router.bosh.properties import Converted, convert, in_properties, place_of, property_path, tls_port
 from tests.router.bosh.parts import node
 
@@ -38,6 +40,7 @@ def good(text: str) -> object:
         ("nats: {hosts: [{hostname: a, port: 1}]}", {"nats": {"hosts": ({"hostname": "a", "port": 1},)}}),
         ("{}", {}),
         ("router:", {}),
+        ("router: {logging: 5, logging_level: debug}", {"logging": 5}),
         ("router: {tls_port: null, status: {password: null}}", {}),
     ],
 )  # fmt: skip
@@ -120,3 +123,22 @@ def test_a_path_is_read_back() -> None:
 def test_the_tls_port_is_found_by_both_names(properties: str, port: int) -> None:
     """For the security group."""
     assert tls_port(node(properties)) == port
+
+
+NAMES = [
+    *("router", "nats", "status", "password", "pass", "machines", "hosts", "port", "tls_port", "ssl_port", "drain_wait"),
+    *("metron", "logging", "logging_level", "request_timeout_in_seconds", "max_header_kb", "prot", "mtls_domains"),
+]
+TREES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(NAMES), inner, max_size=5)),
+    max_leaves=12,
+)
+
+
+@given(TREES)
+def test_no_properties_raise(tree: object) -> None:
+    """Whatever stands where something else belongs, it is passed on or told."""
+    done = convert(graft(tree, Node(None, "deployment.yml", 1)))
+    assert isinstance(plain(done.config), dict)
+    assert all(problem.expected and problem.remedy for problem in done.problems)
