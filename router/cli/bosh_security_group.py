@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from registry.problems import Problem
     from router.bosh.document import Node
 
+_NEEDED = ("].networks[", ".properties.router.ssl_port", ".properties.router.tls_port")
+
 EXAMPLE = "vestibule bosh security-group --address 10.0.1.5 --address 10.0.1.6"
 
 
@@ -69,5 +71,6 @@ def _places(arguments: argparse.Namespace) -> "tuple[list[Node], int, tuple[Prob
     job, problems = find_job(document, read_variables(arguments), arguments.job, arguments.instance_group)
     if job is None:
         return [], 443, problems
-    networks = tuple(one for one in problems if ".networks" in one.path)  # variables of properties need no value here
-    return [*job.addresses, *named], tls_port(job.properties), networks
+    needed = _NEEDED[:1] if arguments.port else _NEEDED  # variables of other properties need no value here
+    missing = tuple(one for one in problems if any(part in one.path for part in needed))
+    return [*job.addresses, *named], tls_port(job.properties), missing

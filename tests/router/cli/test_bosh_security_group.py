@@ -60,6 +60,17 @@ def test_what_is_missing_is_said(words: list[str], said: str, tmp_path: Path, ca
     assert said in shown.err
 
 
+def test_a_port_whose_variable_has_no_value_is_no_guess(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rather nothing than a rule for the wrong port."""
+    (tmp_path / "d.yml").write_text(MANIFEST.replace("8443", "((port))"))
+    assert run("-m", str(tmp_path / "d.yml")) == 1
+    assert "value:    ((port))" in capsys.readouterr().err
+    assert run("-m", str(tmp_path / "d.yml"), "-v", "port=8444") == 0
+    assert rules(capsys.readouterr().out)[0] == ("10.0.1.5", "8444")
+    assert run("-m", str(tmp_path / "d.yml"), "--port", "8445") == 0
+    assert rules(capsys.readouterr().out)[0] == ("10.0.1.5", "8445")
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "x", "-1"])
 def test_a_wrong_port_is_a_wrong_call(port: str) -> None:
     """Exit 2."""
