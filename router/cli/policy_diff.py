@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.cli.manifests import add_manifests
 from router.cli.output import add_output, cell, paint, show, table
-from router.cli.scenery import Scenery, content, from_folder, scenery, tell, unreadable
+from router.cli.scenery import Scenery, content, from_folder, refuse, scenery, unreadable
 from router.cli.status_client import add_place, fetch, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from registry.problems import Problem
     from router.inspect.callers import CallersRead
     from router.inspect.difference import Change
     from router.inspect.explain import Scene
-    from router.inspect.judgement import Seen
     from router.inspect.live_routes import LiveRoutes
     from router.inspect.population import Side
 
@@ -75,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         old, new = (_side(arguments, side, callers, live) for side in ("old", "new"))
         problems = tuple(dict.fromkeys((*callers.problems, *old.problems, *new.problems)))
         if old.scene is None or new.scene is None or problems:
-            return _refused(arguments, problems)
+            return refuse("policy diff", arguments.output, problems)
         changes = _compare(arguments, old.scene, new.scene, callers, live)
     except ValueError as error:
         print(f"vestibule policy diff: {error}", file=sys.stderr)
@@ -135,7 +133,7 @@ def _compare(
 def _judged(scene: "Scene") -> "Side":
     from router.inspect.population import Side
 
-    return Side(scene.domains, scene.table, scene.deny)
+    return Side(scene.domains, scene.table, scene.deny, scene.open_policy.fingerprint)
 
 
 def _pattern(text: str | None) -> str | None:
@@ -145,15 +143,6 @@ def _pattern(text: str | None) -> str | None:
     if text is not None and pattern is None:
         raise ValueError(f"--host {cell(text)!r} is no host; write a host name without a port, or *.SUFFIX")
     return pattern
-
-
-def _refused(arguments: argparse.Namespace, problems: "tuple[Problem, ...]") -> int:
-    if arguments.output == "table":
-        tell(problems, "error")
-        print(f"vestibule policy diff: nothing was compared: {len(problems)} problems; mend them first", file=sys.stderr)
-    else:
-        show(arguments.output, {"problems": [problem.as_json() for problem in problems]}, str)
-    return 1
 
 
 def as_json(changes: _Changes) -> "Mapping[str, object]":
@@ -186,11 +175,7 @@ def as_text(changes: _Changes) -> str:
 
 def _row(change: "Change") -> tuple[object, ...]:
     person, place = change.pair
-    return (change.kind, person.caller.name, place.route, place.host + place.path, _answer(change.old), _answer(change.new))
-
-
-def _answer(seen: "Seen") -> str:
-    return " ".join(str(part) for part in ("allow" if seen.allowed else "deny", seen.status, seen.rule) if part is not None)
+    return (change.kind, person.caller.name, place.route, place.host + place.path, change.old.answer, change.new.answer)
 
 
 def _coloured(line: str, change: "Change") -> str:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 from router.cli.manifests import add_manifests
 from router.cli.output import add_output, cell, paint, show, table
-from router.cli.scenery import Scenery, content, from_folder, scenery, tell, unreadable
+from router.cli.scenery import Scenery, content, from_folder, refuse, scenery, tell, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from registry.problems import Problem
     from router.inspect.expectations import Case, Expectations
-    from router.inspect.judgement import Seen, Verdict
+    from router.inspect.judgement import Verdict
 
 EXAMPLE = "vestibule policy test expectations.yml -c router.yml -m manifest.yml --junit report.xml"
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     place = _place(arguments, expectations)
     problems = (*problems, *place.problems)
     if place.scene is None or problems:
-        return _refused(arguments, problems)
+        return refuse("policy test", arguments.output, problems)
     verdicts = judge(expectations.cases, asker(place.scene, time.time()))
     idle = untouched(place.scene.table, verdicts)
     good = all(verdict.holds for verdict in verdicts)
@@ -78,15 +78,6 @@ def _place(arguments: argparse.Namespace, expectations: "Expectations") -> Scene
     manifests = [*(str(folder / name) for name in expectations.manifests), *arguments.manifest]
     named = argparse.Namespace(manifest=manifests, vars_file=arguments.vars_file, var=arguments.var)
     return scenery(config, named, expectations.callers)
-
-
-def _refused(arguments: argparse.Namespace, problems: "tuple[Problem, ...]") -> int:
-    if arguments.output == "table":
-        tell(problems, "error")
-        print(f"vestibule policy test: nothing was judged: {len(problems)} problems; mend them first", file=sys.stderr)
-    else:
-        show(arguments.output, {"ok": False, "problems": [problem.as_json() for problem in problems]}, str)
-    return 1
 
 
 def _write_junit(path: str, file: str, verdicts: "Sequence[Verdict]") -> bool:
@@ -126,15 +117,11 @@ def as_text(verdicts: "Sequence[Verdict]", idle: "Sequence[str]") -> str:
 
 def _row(verdict: "Verdict") -> tuple[object, ...]:
     case, seen = verdict.case, verdict.seen
-    return ("ok" if verdict.holds else "FAIL", case.name, case.caller.name, case.host + case.path, _wanted(case), _answer(seen))
+    return ("ok" if verdict.holds else "FAIL", case.name, case.caller.name, case.host + case.path, _wanted(case), seen.answer)
 
 
 def _wanted(case: "Case") -> str:
     return " ".join(str(part) for part in (case.expect, case.status, case.rule) if part is not None)
-
-
-def _answer(seen: "Seen") -> str:
-    return " ".join(str(part) for part in ("allow" if seen.allowed else "deny", seen.status, seen.rule) if part is not None)
 
 
 def _failure(verdict: "Verdict") -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.cli.manifests import demands_policies, load_manifests
+from router.cli.output import Form, show
 
 if TYPE_CHECKING:
     from registry.problems import Problem
@@ -81,3 +82,14 @@ def tell(problems: "Iterable[Problem]", kind: str) -> None:
 
     for problem in problems:
         print(render(problem, kind), file=sys.stderr)
+
+
+def refuse(command: str, form: Form, problems: "tuple[Problem, ...]") -> int:
+    """Tell why a command did nothing, as people or (on standard output) programs read it; its exit status."""
+    if form == "table":
+        tell(problems, "error")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        print(f"vestibule {command}: nothing was done: {count}; mend what is said above", file=sys.stderr)
+    else:
+        show(form, {"ok": False, "problems": [problem.as_json() for problem in problems]}, str)
+    return 1

@@ -19,6 +19,7 @@ from router.inspect.population import EVERYBODY, KNOWN, WIDTHS, WITHOUT_CERTIFIC
 Kind = Literal["opened", "closed", "rule"]
 
 MAX_PAIRS: Final = 200_000
+NO_DOMAIN: Final = "hosts in no domain"
 _ALONE: Final = (KNOWN, WITHOUT_CERTIFICATE)
 _ORDER: Final[tuple[Kind, ...]] = ("opened", "closed", "rule")
 
@@ -148,6 +149,9 @@ def authorities(old: Side, new: Side) -> tuple[tuple[str, str], ...]:
     found = set()
     for host in [*patterns, *(place.host for place in places(old, new))]:
         before, after = (side.domains.claim(host.replace("*", "any", 1)) for side in (old, new))
-        if before is not None and after is not None and before.client_policy != after.client_policy:
+        if before is None and after is None:
+            if old.open_policy != new.open_policy:
+                found.add((NO_DOMAIN, NO_DOMAIN))
+        elif before is not None and after is not None and before.client_policy != after.client_policy:
             found.add((before.pattern, after.pattern))
     return tuple(sorted(found))

@@ -33,6 +33,11 @@ class Seen(NamedTuple):
     remedy: str | None = None
     route: str | None = None
 
+    @property
+    def answer(self) -> str:
+        """All in a few words: `allow route:mtls_allow_any`, `deny 403 domain:orgs`."""
+        return " ".join(str(part) for part in (word(self), self.status, self.rule) if part is not None)
+
 
 Ask = Callable[[Asked], Seen]
 

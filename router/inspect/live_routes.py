@@ -44,7 +44,8 @@ def _route(route: Mapping[str, Any]) -> Route:
         raise ValueError(f"host {shown(str(route['host']))}")
     endpoints = tuple(_endpoint(endpoint) for endpoint in route["endpoints"])
     policy = PoolPolicy(tuple(_part(part) for part in route["policy"]))
-    return Route(str(host) + path, Host(str(host)), path, Pool(endpoints, policy))
+    pool = Pool(endpoints, policy, route_service_url=str(route["route_service_url"] or ""))
+    return Route(str(host) + path, Host(str(host)), path, pool)
 
 
 def _endpoint(endpoint: Mapping[str, Any]) -> Endpoint:

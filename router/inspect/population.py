@@ -41,11 +41,14 @@ _ANY: Final = "any"
 
 
 class Side(NamedTuple):
-    """One of the two states: the operator's domains and deny lists, and the routes."""
+    """One of the two states: the operator's domains and deny lists, and the routes. `open_policy` is the fingerprint of what a
+    handshake of hosts in no domain enforces.
+    """
 
     domains: DomainTable
     table: RouteTable
     deny: DenyLists = NO_DENY
+    open_policy: str = ""
 
 
 class Place(NamedTuple):
@@ -67,9 +70,11 @@ class Person(NamedTuple):
 
 
 def places(old: Side, new: Side) -> tuple[Place, ...]:
-    """Every route of either side; one with a `*` once for each domain that claims hosts below it, and once for the rest."""
+    """Every route of either side; one with a `*` once for each domain or denied host below it, and once for the rest."""
     found: dict[tuple[str, str], Place] = {}
-    patterns = {domain.pattern for side in (old, new) for domain in side.domains.policies}
+    patterns = {
+        pattern for side in (old, new) for pattern in (*side.deny.hosts, *(each.pattern for each in side.domains.policies))
+    }
     routes = {(route.host, route.path) for side in (old, new) for route in side.table}
     exact = {host for host, _ in routes if not host.startswith("*.")}
     for host, path in sorted(routes):

@@ -121,6 +121,9 @@ def test_where_other_certificates_are_accepted_is_said() -> None:
     new = side({HOST: {}}, domain(client_policy="ca-2"), domain("*.same.example"), domain(HOST, client_policy="ca-3"))
     assert authorities(old, new) == (("*.mtls.example", "*.mtls.example"), ("*.mtls.example", HOST))
     assert authorities(old, old) == ()
+    one, other = (side({"open.example": {}})._replace(open_policy=policy) for policy in ("ca-1", "ca-2"))
+    assert authorities(one, other) == (("hosts in no domain", "hosts in no domain"),)
+    assert authorities(old._replace(open_policy="ca-1"), old._replace(open_policy="ca-2")) == ()
 
 
 def test_a_change_is_json_for_programs() -> None:

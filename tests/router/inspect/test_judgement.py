@@ -90,3 +90,16 @@ def test_routes_that_no_case_came_to_are_named() -> None:
     """A test that asks about half of the routes should say so."""
     routes = [Route(key, Host(key), "", Pool((), NO_POLICY)) for key in ("z.example", "a.example/v1", "b.example")]
     assert untouched(routes, judge([CASE], lambda asked: DENIED)) == ("b.example", "z.example")
+
+
+@pytest.mark.parametrize(
+    ("seen", "answer"),
+    [
+        (FORWARDED, "allow route:mtls_allow_any"),
+        (DENIED, "deny 403 route:mtls_allowed_apps"),
+        (Seen(False, "alert", "alert", "handshake:expired"), "deny alert handshake:expired"),
+        (Seen(True, "forwarded"), "allow"),
+    ],
+)
+def test_an_answer_is_told_in_a_few_words(seen: Seen, answer: str) -> None:
+    assert seen.answer == answer

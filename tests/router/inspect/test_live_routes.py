@@ -66,6 +66,13 @@ def test_invalid_options_stay_invalid() -> None:
     assert route.pool.policy.parts == route_policy({}, (), "invalid", ("mtls_allowed_apps",)).parts
 
 
+def test_what_a_route_wants_besides_comes_back_too() -> None:
+    """A route service is refused by this router: nobody is let in."""
+    before = table_of({"uris": ["a.example"], "route_service_url": "https://service.example"})
+    (route,), (again,) = before, read_live_routes(answer(before)).table
+    assert again.pool.route_service_url == route.pool.route_service_url == "https://service.example"
+
+
 def test_registered_apps_are_callers_with_their_space_and_org() -> None:
     """One that tells no org, or two different ones, is nobody that could be asked about as a whole."""
     torn = [{**OWNER, "app": "app-2", "tags": {**OWNER["tags"], "space_id": space}} for space in ("s-1", "s-2")]  # type: ignore[dict-item]

@@ -32,6 +32,11 @@ def test_a_wildcard_is_asked_once_for_each_domain_below_it() -> None:
     assert {place.route for place in places(old, side({}))} == {"*.example", "any.example"}
 
 
+def test_a_denied_host_below_a_wildcard_is_a_place() -> None:
+    shut = side({"*.example": {}}, deny=DenyLists(hosts=frozenset({"out.example", "*.far.example", "elsewhere"})))
+    assert [place.host for place in places(side({}), shut)] == ["any.example", "any.far.example", "out.example"]
+
+
 def names(old: Side, new: Side, known: dict[Guid, KnownCaller] | None = None) -> list[str]:
     (place,) = places(old, new)
     return [person.caller.name for person in people(place, old, new, known or {})][2:]
