@@ -95,7 +95,10 @@ def test_what_is_refused_is_told_to_people_and_to_programs(capsys: pytest.Captur
     problems = (unreadable("a.yml", FileNotFoundError(2, "No such file")),)
     assert refuse("policy test", "table", problems) == 1
     told = capsys.readouterr()
-    assert (told.out, told.err.splitlines()[-1]) == ("", "vestibule policy test: nothing was done: 1 problem; mend what is said above")
+    assert (told.out, told.err.splitlines()[-1]) == (
+        "",
+        "vestibule policy test: nothing was done: 1 problem; mend what is said above",
+    )
     assert refuse("policy test", "json", problems) == 1
     told = capsys.readouterr()
     assert (json.loads(told.out), told.err) == ({"ok": False, "problems": [problems[0].as_json()]}, "")
