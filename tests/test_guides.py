@@ -13,7 +13,10 @@ from router.observe.metrics import Metrics
 from tests.support.certs import authority
 
 ROOT = Path(__file__).parents[1]
-GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("coming-from-gorouter", "when-to-use", "nats", "threat-model", "runbooks")]
+GUIDES = [
+    ROOT / "docs" / f"{name}.md"
+    for name in ("developers", "coming-from-gorouter", "when-to-use", "nats", "threat-model", "runbooks")
+]
 
 YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"[\w-]+\.(?:crt|key|crl)")

@@ -22,11 +22,12 @@ def script(shell: str) -> str:
     """What the shell is to read."""
     import shtab
 
-    from router.cli.tree import SHELL_FILE, actions, whole_tree
+    from router.cli.tree import FILES, actions, whole_tree
 
     tree = whole_tree()
+    kinds = {**dict.fromkeys(FILES, shtab.FILE), "DIR": shtab.DIRECTORY}
     for action in actions(tree):
-        if action.metavar == SHELL_FILE:
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        if action.metavar in kinds:
+            action.complete = kinds[action.metavar]  # type: ignore[attr-defined]
     text: str = shtab.complete(tree, shell)
     return text.rstrip("\n")

@@ -75,7 +75,7 @@ def load(name: str) -> Command:
 
 def own_parser(name: str, command: Command) -> Parser:
     """The parser of one command's own arguments."""
-    parser = Parser(f"vestibule {name}", first_line(command.__doc__), getattr(command, "EXAMPLE", ""))
+    parser = Parser(f"vestibule {name}", first_line(command.__doc__), command.EXAMPLE)
     command.add_arguments(parser)
     return parser
 

@@ -44,7 +44,7 @@ def _section(page: Page) -> str:
 def _line(one: Argument) -> str:
     names = ", ".join(f"`{one.spelled(flag)}`" for flag in one.flags) or f"`{one.value}`"
     notes = [note for note, holds in (("required", one.required and one.flags), ("may be repeated", one.repeats)) if holds]
-    return f"- {names}: {one.about}" + "".join(f"; {note}" for note in notes)
+    return f"- {names}: {one.about}" + "".join(f"; {note}" for note in notes if note not in one.about)
 
 
 def _sentence(about: str) -> str:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from router.cli.main import ABOUT, COMMANDS, Version, first_line, load, own_parser
 
-SHELL_FILE = "FILE"
-"""The metavar of an argument that names a file."""
+FILES = frozenset({"FILE", "OLD", "NEW"})
+"""The metavars of arguments that name a file; `DIR` names a folder."""
 
 
 class Argument(NamedTuple):
@@ -89,7 +89,7 @@ def _page(name: str, about: str) -> Page:
         action for action in parser._actions if action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
     )
     arguments = tuple(_argument(action, parser.prog) for action in shown)
-    return Page(name, about, first_line(command.__doc__), getattr(command, "EXAMPLE", ""), arguments)
+    return Page(name, about, first_line(command.__doc__), command.EXAMPLE, arguments)
 
 
 def _argument(action: argparse.Action, program: str) -> Argument:
@@ -97,7 +97,7 @@ def _argument(action: argparse.Action, program: str) -> Argument:
         flags=tuple(action.option_strings),
         value=_value(action),
         about=" ".join(((action.help or "") % {**vars(action), "prog": program}).split()),
-        required=action.required,
+        required=action.required if action.option_strings else action.nargs not in ("?", "*"),
         repeats=isinstance(action, argparse._AppendAction) or action.nargs in ("+", "*"),
     )
 
@@ -107,9 +107,8 @@ def _value(action: argparse.Action) -> str:
         return ""
     if isinstance(action.metavar, tuple):
         return " ".join(action.metavar)
-    if action.metavar:
-        return action.metavar
-    return "|".join(map(str, action.choices)) if action.choices else action.dest.upper()
+    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    return f"[{value}]" if action.option_strings and action.nargs == "?" else value
 
 
 def _in_synopsis(one: Argument) -> str:

@@ -26,6 +26,7 @@ def completed(tmp_path: Path, *words: str) -> set[str]:
     place = tmp_path / "place"
     place.mkdir(exist_ok=True)
     (place / "router.yml").touch()
+    (place / "rendered").mkdir(exist_ok=True)
     command = ["bash", "--norc", "-c", ASK, "bash", str(file), str(place), "vestibule", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
@@ -40,6 +41,8 @@ def test_bash_completes_commands_verbs_options_choices_and_files(tmp_path: Path)
     assert {"--config", "--output"} <= completed(tmp_path, "check", "--")
     assert completed(tmp_path, "check", "-o", "") == {"table", "json", "yaml"}
     assert completed(tmp_path, "check", "-c", "rou") == {"router.yml"}
+    assert completed(tmp_path, "policy", "diff", "rou") == {"router.yml"}
+    assert completed(tmp_path, "bosh", "render", "--output", "") == {"rendered"}
     assert completed(tmp_path, "completion", "") == set(SHELLS)
 
 
