@@ -308,7 +308,9 @@ def test_a_trace_is_continued_in_both_forms() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.text(st.sampled_from("xX-_forwardedclientcertpy.s"), min_size=1, max_size=24).map(str.encode),
+            st.text(st.sampled_from("xX-_forwardedclientcertpy.s"), min_size=1, max_size=24)
+            .filter(lambda name: name.lower() != "expect")  # of which only one value is HTTP
+            .map(str.encode),
             st.sampled_from([b"forged"]),
         ),
         max_size=20,
