@@ -31,7 +31,7 @@ from router.tls.certificates import UNREADABLE
 Effect = Literal["forward", "not_enforced", "enforce", "deny"]
 
 ROUTES_A_PIECE: Final = 50
-LOOKED_AT_A_PIECE: Final = 2000
+LOOKED_AT_A_PIECE: Final = 500
 MAX_SUBJECT: Final = 256
 
 _EFFECTS: Final[tuple[Effect, ...]] = ("forward", "not_enforced", "enforce", "deny")

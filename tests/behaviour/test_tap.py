@@ -14,9 +14,10 @@ import pytest
 
 from router.observe.tap import EVENTS_PER_SECOND, MAX_LISTENERS, MAX_WAITING
 from tests.behaviour.conftest import ANY, OPEN, REPORT, At
-from tests.support.certs import Credential
-from tests.support.client import Client
-from tests.support.router import STATUS_PASSWORD, STATUS_USER, RouterProcess, wait_until
+from tests.conftest import EAST, MakeRouter
+from tests.support.certs import CA, Credential
+from tests.support.client import Client, Tls
+from tests.support.router import STATUS_PASSWORD, STATUS_USER, RouterProcess, mtls_domain, wait_until
 
 CREDENTIALS = ("Authorization", "Basic " + base64.b64encode(f"{STATUS_USER}:{STATUS_PASSWORD}".encode()).decode())
 LISTENER = {"app": "app-a"}
@@ -116,6 +117,17 @@ def test_what_report_only_lets_pass_is_told_with_the_check_that_failed(at: At, h
         event = tapped.next()
     assert (event["status"], event["mtls_auth"], event["rule"]) == (200, "would_deny", "domain:orgs")
     assert event["trail"][-1]["passed"] is False
+
+
+def test_a_call_that_a_deny_list_stops_is_heard_with_the_list(make_router: MakeRouter, east_ca: CA) -> None:
+    """R239: before any other rule, and before a route is looked up."""
+    router = make_router(mtls_domains=[mtls_domain(f"*.{EAST}", east_ca)], deny={"hosts": [f"*.out.{EAST}"]})
+    host = f"app.out.{EAST}"
+    with Tapped(router, host=host) as tapped:
+        with Client(router.ssl_port, Tls(host, east_ca.issue_instance("app-a", "space-1", "org-1"))) as client:
+            assert client.request(host).status == 403
+        event = tapped.next()
+    assert (event["status"], event["rule"], event["trail"][-1]["layer"]) == (403, "deny:hosts", "deny")
 
 
 def test_a_caller_is_heard_wherever_it_calls_and_nobody_else_is(
@@ -222,7 +234,7 @@ def test_a_question_that_is_not_understood_is_refused(house: RouterProcess, targ
         assert house.fetch(house.routes_port, target).status == 401
 
 
-def test_a_router_that_stops_ends_the_stream(make_router: Any) -> None:
+def test_a_router_that_stops_ends_the_stream(make_router: MakeRouter) -> None:
     """Who listens does not keep it from leaving."""
     router = make_router()
     with Tapped(router, **LISTENER) as tapped:
