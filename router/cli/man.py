@@ -16,6 +16,10 @@ _ESCAPES = str.maketrans({"\\": r"\(rs", "-": r"\-", "'": r"\(aq", "`": r"\(ga",
 EXIT = (("0", "all is well"), ("1", "the command failed, or found what it looks for"), ("2", "it was called wrongly"))
 ENVIRONMENT = (
     ("VESTIBULE_STATUS_PASS", "the password of the status endpoint, where no configuration is given; it is never an argument"),
+    (
+        "VESTIBULE_NATS_PASSWORD, VESTIBULE_NATS_TOKEN, VESTIBULE_NATS_NKEY, VESTIBULE_NATS_CREDS",
+        "who vestibule emit is to NATS, where no file is named; never an argument either",
+    ),
     ("NO_COLOR", "set to anything: no colour, on a terminal too"),
 )
 SIGNALS = (

@@ -15,7 +15,8 @@ Errors go to standard error, and say what to do.
 `vestibule --help` lists the commands, `vestibule COMMAND --help` tells of one, `vestibule --version` names what is installed.
 
 Colour is used on a terminal only, and never where `NO_COLOR` is set or `TERM` is `dumb`.
-A password is never an argument: it comes from the configuration, or from `VESTIBULE_STATUS_PASS`.
+A password is never an argument: it comes from the configuration, from a file, or from the environment:
+`VESTIBULE_STATUS_PASS` is the status endpoint's; `VESTIBULE_NATS_PASSWORD`, `_TOKEN`, `_NKEY` and `_CREDS` are for `emit`.
 
 Completion of commands, options and files:
 

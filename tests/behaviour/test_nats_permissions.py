@@ -4,8 +4,10 @@ The server runs with the very block of that page.
 """
 
 import json
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from tests.support.certs import authority
 from tests.support.client import get
 from tests.support.nats import NatsConnection, NatsServer
 from tests.support.register import Registrar, message, unique_host
-from tests.support.router import RouterProcess, mtls_domain
+from tests.support.router import RouterProcess, mtls_domain, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs/nats.md"
 PASSWORDS = {"router": "router-word", "platform": "platform-word", "orders": "orders-word"}
@@ -71,6 +73,27 @@ def test_router_and_emitter_work_with_what_they_are_allowed(
         registrar.unregister(host, backend=backend)
         assert get(router.port, host).status == 404
     assert [line for line in router.events if "Permissions Violation" in line] == []
+
+
+def test_the_command_works_with_what_it_is_allowed(
+    guarded: NatsServer, make_router: MakeRouter, backend: EchoBackend, tmp_path: Path
+) -> None:
+    """R184: `vestibule emit` registers and unregisters as the user of one app, and never asks for more."""
+    router, host = router_of(make_router, guarded), unique_host(OPEN)
+    (tmp_path / "manifest.yml").write_text(f"applications: [{{name: orders, routes: [{{route: {host}}}]}}]")
+    command = [sys.executable, "-m", "router", "emit", "-m", str(tmp_path / "manifest.yml"), "--nats", guarded.url]
+    command += ["--nats-user", "orders", "--instance", f"127.0.0.1:{backend.port}"]
+    environment = {**os.environ, "VESTIBULE_NATS_PASSWORD": PASSWORDS["orders"]}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as emitter:
+        try:
+            wait_until(lambda: host in router.routes(), "the route to be registered")
+            emitter.terminate()
+            _, errors = emitter.communicate(timeout=10)
+        finally:
+            emitter.kill()
+    wait_until(lambda: host not in router.routes(), "the route to be unregistered")
+    assert emitter.returncode == 0
+    assert "nats-connection-failed" not in errors
 
 
 @pytest.mark.parametrize(
