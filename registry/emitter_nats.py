@@ -196,6 +196,8 @@ class Emitter:
         asked, before = _interval(message.data), self.interval
         if asked is not None:
             self._asked = asked if self._asked is None else min(asked, self._asked)
+        if self.interval != before:
+            self._log.info("register-interval", seconds=self.interval)
         if self.interval < before:
             self._repeat()
 

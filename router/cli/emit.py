@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--routers", type=_whole(1, 10_000), default=1, metavar="N", help="routers that listen, for the cost shown"
     )
+    about = f"the interval that routers ask for, for the cost shown (default: {_INTERVAL:g}); what they do ask for is logged"
+    parser.add_argument("--interval", type=_seconds, default=_INTERVAL, metavar="SECONDS", help=about)
     parser.add_argument("--dry-run", action="store_true", help="print the messages and what they cost, and send nothing")
     add_output(parser)
 
@@ -131,7 +133,7 @@ def _gate(arguments: argparse.Namespace) -> "Gate | None":
 
 def _show(arguments: argparse.Namespace, plan: "Plan") -> None:
     """What is registered and what it costs; the messages only where they were asked for."""
-    cost = plan.cost(arguments.routers, _INTERVAL)
+    cost = plan.cost(arguments.routers, arguments.interval)
 
     def as_text() -> str:
         lines = [json.dumps(message) for message in plan.messages] if arguments.dry_run else []

@@ -105,6 +105,24 @@ def test_it_keeps_the_shortest_interval_that_routers_ask_for(server: NatsServer)
         beside(work, scenario)
 
 
+def test_the_answer_to_its_greeting_sets_the_interval(server: NatsServer) -> None:
+    """R326: a router that runs already does not start again; it is asked."""
+    log = RecordingLog()
+    work = emitter(server, log=log)
+    with NatsConnection(server.port) as nats:
+        nats.subscribe("router.greet")
+
+        async def scenario() -> None:
+            greeting = await asyncio.to_thread(nats.next_message)
+            assert (greeting.subject, work.interval) == ("router.greet", DEFAULT_INTERVAL)
+            assert greeting.reply is not None
+            nats.publish(greeting.reply, b'{"minimumRegisterIntervalInSeconds": 7}')
+            await until(lambda: work.interval == 7, "the interval of the answer")
+
+        beside(work, scenario)
+    assert log.of("register-interval") == [{"seconds": 7.0}]
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"[" * 60_000, b"null", b"\xff", b'{"x":' + b"1" * 70_000])
 def test_a_start_that_does_not_parse_still_makes_it_register(server: NatsServer, data: bytes) -> None:
     """Attack 78: nothing that comes raises, and the interval stays."""
@@ -132,6 +150,21 @@ def test_it_repeats_after_the_interval(server: NatsServer) -> None:
                     await asyncio.to_thread(nats.next_message)
 
         beside(emitter(server), scenario)
+
+
+@pytest.mark.parametrize("drawn", [0.0, 0.5, 1.0])
+def test_emitters_do_not_register_in_step(server: NatsServer, monkeypatch: pytest.MonkeyPatch, drawn: float) -> None:
+    """Issue 3: the last tenth of the interval is left to chance, which only shortens it."""
+    monkeypatch.setattr("random.random", lambda: drawn)
+
+    async def wait() -> float:
+        work = emitter(server)
+        work._set_timer()
+        assert work._timer is not None
+        work._timer.cancel()
+        return work._timer.when() - asyncio.get_running_loop().time()
+
+    assert asyncio.run(wait()) == pytest.approx(DEFAULT_INTERVAL * (1 - 0.1 * drawn), abs=0.5)
 
 
 def test_it_registers_again_when_nats_comes_back(server: NatsServer) -> None:

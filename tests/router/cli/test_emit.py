@@ -53,6 +53,15 @@ def test_a_dry_run_prints_messages_and_cost(manifest: Path, capsys: pytest.Captu
     assert f"options {size * 4 / 20:.1f} bytes/s ({size} of " in cost
 
 
+def test_the_cost_is_that_of_the_routers_own_interval(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """R283: bytes, times instances, times routers, by the interval; half the interval costs twice as much."""
+    assert emit(manifest, "--instance", "10.0.0.2:8080", "--dry-run", "--routers", "4", "--interval", "10") == 0
+    size = 2 * len('{"mtls_allowed_apps":"app-a"}')
+    cost = capsys.readouterr().out.splitlines()[-1]
+    assert cost.startswith("4 messages of 2 instances to 4 routers every 10 s: ")
+    assert f"options {size * 4 / 10:.1f} bytes/s ({size} of " in cost
+
+
 def test_json_has_messages_and_cost(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For programs, in one object."""
     assert emit(manifest, "--dry-run", "-o", "json", "--tls-port", "8443", "--san", "orders.internal") == 0
