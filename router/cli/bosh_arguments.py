@@ -7,8 +7,9 @@ they mean (router.bosh).
 import argparse
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from router.cli.files import needed
 
 if TYPE_CHECKING:
     from router.bosh.render import Text
@@ -55,7 +56,7 @@ def read_texts(arguments: argparse.Namespace) -> "tuple[Text, list[Text]]":
     """The manifest and the ops-files. Raises ValueError."""
     from router.bosh.render import Text
 
-    manifest, *ops = [Text(name, _bytes(name)) for name in (arguments.manifest, *arguments.ops_file)]
+    manifest, *ops = [Text(name, needed(name)) for name in (arguments.manifest, *arguments.ops_file)]
     return manifest, ops
 
 
@@ -66,29 +67,18 @@ def read_variables(arguments: argparse.Namespace) -> Mapping[str, object]:
 
     variables: dict[str, object] = {}
     for name in arguments.vars_file:
-        values, problems = parse(_bytes(name), name)
+        values, problems = parse(needed(name), name)
         if problems:
             raise ValueError("\n" + "\n".join(render(problem, "error") for problem in problems))
         variables.update(values)
     for name, path in arguments.var_file:
         try:
-            variables[name] = _bytes(path).decode()
+            variables[name] = needed(path).decode()
         except UnicodeDecodeError:
             raise ValueError(f"{path}: UTF-8 text is expected") from None
     for name, value in arguments.var:
         variables[name] = _value(value, name)
     return variables
-
-
-def _bytes(name: str) -> bytes:
-    from registry.source import MAX_BYTES
-
-    try:
-        with Path(name).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
-        raise ValueError(f"{name}: {reason}; name a file that can be read") from None
 
 
 def _value(text: str, name: str) -> object:

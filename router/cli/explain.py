@@ -8,9 +8,9 @@ running router, to which no certificate is sent: only whom it names. Refuses to 
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from router.cli.files import needed
 from router.cli.manifests import add_manifests, load_manifests
 from router.cli.naming import add_names, load_names
 from router.cli.output import add_output, cell, show
@@ -207,17 +207,14 @@ def _chain(file: str) -> Chain:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    data = needed(file, "--cert", _MAX_CERTIFICATES)
+    if len(data) > _MAX_CERTIFICATES:
+        raise ValueError(f"--cert {cell(file)} has more than {_MAX_CERTIFICATES} bytes; expected one PEM chain")
     try:
-        with Path(file).open("rb") as stream:
-            data = stream.read(_MAX_CERTIFICATES + 1)
-        if len(data) > _MAX_CERTIFICATES:
-            raise ValueError(f"--cert {cell(file)} has more than {_MAX_CERTIFICATES} bytes; expected one PEM chain")
         leaf, *others = (one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
-    except OSError as error:
-        raise ValueError(f"--cert {cell(file)}: {error.strerror or 'not a file name'}; name a file that can be read") from None
-    except (ValueError, TypeError) as error:
-        said = str(error) if str(error).startswith("--cert") else f"--cert {cell(file)} holds no PEM certificate"
-        raise ValueError(f"{said}; the client's own comes first, its intermediates after it") from None
+    except (ValueError, TypeError):
+        said = f"--cert {cell(file)} holds no PEM certificate; the client's own comes first, its intermediates after it"
+        raise ValueError(said) from None
     return Chain(leaf, tuple(others))
 
 

@@ -6,9 +6,9 @@ Promises: reads the files named and nothing else; all problems of all files at o
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from router.cli.files import content, unreadable
 from router.cli.output import cell
 
 if TYPE_CHECKING:
@@ -98,13 +98,7 @@ def _variables(arguments: argparse.Namespace) -> tuple[Mapping[str, object], "li
 
 
 def _content(file: str, option: str) -> "bytes | Problem":
-    """What a file holds, up to the bound that its reader refuses."""
-    from registry.problems import Problem
-    from registry.source import MAX_BYTES
-
     try:
-        with Path(file).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
+        return content(file)
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
-        return Problem(file, 0, "", reason, "a file that can be read", f"name the right file with {option}")
+        return unreadable(file, error, option)

@@ -5,13 +5,12 @@ anything by a name.
 """
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from router.cli.files import needed
 
 if TYPE_CHECKING:
     from registry.names import Names
-
-_MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 def add_names(parser: argparse.ArgumentParser) -> None:
@@ -24,17 +23,11 @@ def add_names(parser: argparse.ArgumentParser) -> None:
 def load_names(arguments: argparse.Namespace) -> "Names":
     """What `--names` names. Raises ValueError, a sentence for a person."""
     from registry.names import NO_NAMES, read_names  # not for --help
-    from registry.problems import printable, render
+    from registry.problems import render
 
     if not arguments.names:
         return NO_NAMES
-    try:
-        with Path(arguments.names).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
-        raise ValueError(f"--names {printable(arguments.names, 200)}: {reason}; name a file that can be read") from None
-    names, problems = read_names(data, arguments.names)
+    names, problems = read_names(needed(arguments.names, "--names"), arguments.names)
     if problems:
         raise ValueError("the names file has problems\n" + "\n".join(render(problem, "error") for problem in problems))
     return names

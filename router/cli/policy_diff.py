@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from router.cli.files import content, from_folder, unreadable
 from router.cli.manifests import add_manifests
 from router.cli.output import add_output, cell, paint, show, table
-from router.cli.scenery import Scenery, content, from_folder, refuse, scenery, unreadable
+from router.cli.scenery import Scenery, refuse, scenery
 from router.cli.status_client import add_place, fetch, place_of
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _callers(path: str | None) -> "CallersRead":
     if path is None:
         return CallersRead({}, ())
     try:
-        return read_callers(content(Path(path)), path, from_folder(Path(path).parent))
+        return read_callers(content(path), path, from_folder(Path(path).parent))
     except (OSError, ValueError) as error:
         return CallersRead({}, (unreadable(path, error),))
 

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from router.cli.files import content, from_folder, reason_of, unreadable
 from router.cli.manifests import add_manifests
 from router.cli.output import add_output, cell, paint, show, table
-from router.cli.scenery import Scenery, content, from_folder, refuse, scenery, tell, unreadable
+from router.cli.scenery import Scenery, refuse, scenery, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,8 +87,8 @@ def _write_junit(path: str, file: str, verdicts: "Sequence[Verdict]") -> bool:
     try:
         Path(path).write_bytes(junit(file, verdicts))
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
-        print(f"vestibule policy test: --junit {cell(path)}: {reason}; name a file that can be written", file=sys.stderr)
+        said = f"--junit {cell(path)}: {reason_of(error)}; name a file that can be written"
+        print(f"vestibule policy test: {said}", file=sys.stderr)
         return False
     return True
 

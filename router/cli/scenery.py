@@ -7,9 +7,8 @@ to know what is asked in the scene.
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from router.cli.manifests import demands_policies, load_manifests
 from router.cli.output import Form, show
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from registry.table import RouteTable
     from router.inspect.callers import KnownCaller
     from router.inspect.explain import Scene
-
-MAX_FILE: Final = 4 * 1024 * 1024
 
 
 class Scenery(NamedTuple):
@@ -55,25 +52,6 @@ def scenery(
     if below is not None:
         table = below.changed({(route.host, route.path): route for route in table})
     return Scenery(scene_of_config(loaded.config, table), (), read.warnings)
-
-
-def content(path: Path) -> bytes:
-    """What a file holds, up to a little more than any reader accepts. Raises OSError or ValueError."""
-    with path.open("rb") as stream:
-        return stream.read(MAX_FILE + 1)
-
-
-def from_folder(folder: Path) -> Callable[[str], bytes]:
-    """Reads files whose names start from a folder. Raises OSError or ValueError."""
-    return lambda name: content(folder / name)
-
-
-def unreadable(path: str, error: OSError | ValueError) -> "Problem":
-    """The problem of a file that a command names and that cannot be read."""
-    from registry.problems import Problem
-
-    reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
-    return Problem(path, 0, "", reason, "a file that can be read", "name the right file")
 
 
 def tell(problems: "Iterable[Problem]", kind: str) -> None:

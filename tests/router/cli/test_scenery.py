@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from identity.caller import Caller, Guid
-from router.cli.scenery import MAX_FILE, Scenery, content, from_folder, refuse, scenery, tell, unreadable
+from router.cli.files import unreadable
+from router.cli.scenery import Scenery, refuse, scenery, tell
 from router.inspect.callers import KnownCaller
 from tests.router.cli.policy_files import DOMAIN, write
 from tests.router.inspect.worlds import table
@@ -74,13 +75,6 @@ def test_the_limit_of_options_is_the_configurations(folder: Path) -> None:
     found = scenery(str(folder / "router.yml"), manifests(folder / "manifest.yml"), {})
     assert found.scene is None
     assert "10" in found.problems[0].expected
-
-
-def test_files_are_read_with_a_bound(tmp_path: Path) -> None:
-    (tmp_path / "large").write_bytes(b"x" * (MAX_FILE + 10))
-    assert len(content(tmp_path / "large")) == MAX_FILE + 1
-    (tmp_path / "small").write_bytes(b"y")
-    assert from_folder(tmp_path)("small") == b"y"
 
 
 def test_problems_are_told_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
