@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,7 +33,10 @@ def get(target: str, *lines: str, method: str = "GET") -> RequestHead:
 
 def whole(response: Response) -> bytes:
     """The body, put together."""
-    return response.body if isinstance(response.body, bytes) else b"".join(response.body)
+    if isinstance(response.body, bytes):
+        return response.body
+    assert isinstance(response.body, Iterator)
+    return b"".join(response.body)
 
 
 def basic(credentials: str) -> str:
