@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.manifests import add_manifests, demands_policies, load_manifests
 from router.cli.output import add_output, show
+from router.cli.wrong_call import WrongCall
 
 if TYPE_CHECKING:
     from registry.manifest import ManifestRead
@@ -30,13 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diff", metavar="OLD", help="also show what changes from this configuration to the other")
     add_manifests(parser)
     add_output(parser)
-    parser.set_defaults(refuse=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    wrong = _wrong_call(arguments)
-    if wrong:
-        arguments.refuse(wrong)
+    _check_call(arguments)
     loaded = _configuration(arguments)
     manifests = _manifests(arguments, loaded.config)
     found = replace(
@@ -85,14 +83,13 @@ def as_json(loaded: "Loaded") -> dict[str, object]:
     return {"ok": not errors, "errors": errors, "warnings": warnings}
 
 
-def _wrong_call(arguments: argparse.Namespace) -> str:
+def _check_call(arguments: argparse.Namespace) -> None:
     if not arguments.config and not arguments.manifest:
-        return "there is nothing to check; name a configuration with -c FILE, or a manifest with -m FILE"
+        raise WrongCall("there is nothing to check; name a configuration with -c FILE, or a manifest with -m FILE")
     if arguments.diff and not arguments.config:
-        return "--diff compares two configurations; name the new one with -c FILE"
+        raise WrongCall("--diff compares two configurations; name the new one with -c FILE")
     if (arguments.vars_file or arguments.var) and not arguments.manifest:
-        return "--vars-file and --var are for manifests; name one with -m FILE"
-    return ""
+        raise WrongCall("--vars-file and --var are for manifests; name one with -m FILE")
 
 
 def _configuration(arguments: argparse.Namespace) -> "Loaded":

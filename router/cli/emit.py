@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.manifests import add_manifests, load_manifests
 from router.cli.output import add_output, show
+from router.cli.wrong_call import WrongCall
 from router.emit.credentials import add_nats, nats_of
 
 if TYPE_CHECKING:
@@ -76,8 +77,7 @@ def _add_health(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.nats and not arguments.dry_run:
-        _fail("where is NATS? give --nats URL, or --dry-run to send nothing")
-        return 2
+        raise WrongCall("where is NATS? give --nats URL, or --dry-run to send nothing")
     from registry.problems import render
 
     read = load_manifests(arguments, arguments.max_route_options_size)

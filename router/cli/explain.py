@@ -15,6 +15,7 @@ from router.cli.manifests import add_manifests, load_manifests
 from router.cli.naming import add_names, load_names
 from router.cli.output import add_output, cell, show
 from router.cli.status_client import add_place, fetch, place_of
+from router.cli.wrong_call import WrongCall
 
 if TYPE_CHECKING:
     from identity.caller import Caller
@@ -28,10 +29,6 @@ EXAMPLE = "vestibule explain -c router.yml -m manifest.yml --host api.apps.mtls.
 
 _MAX_CERTIFICATES = 1024 * 1024
 _SOMEWHERE = "192.0.2.1"  # RFC 5737: nobody answers there
-
-
-class WrongCall(Exception):
-    """Options that do not go together; the message says which are needed."""
 
 
 class Chain(NamedTuple):
@@ -70,9 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
         names = load_names(arguments)
         value = _live(arguments, names) if arguments.url is not None else _offline(arguments, names)
         show(arguments.output, value, lambda: as_text(value))
-    except WrongCall as error:
-        print(f"vestibule explain: error: {error}\ntry: vestibule explain --help", file=sys.stderr)
-        return 2
     except ValueError as error:
         print(f"vestibule explain: {error}", file=sys.stderr)
         return 1

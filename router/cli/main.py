@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from router.cli.output import cell
-from router.cli.wrong_call import Parser, did_you_mean, spellings
+from router.cli.wrong_call import Parser, WrongCall, did_you_mean, spellings
 
 COMMANDS = {
     "run": "start the router",
@@ -65,7 +65,11 @@ def _dispatch(words: list[str]) -> int:
     if name is None:
         return _no_command(words)
     command = load(name)
-    return command.run(own_parser(name, command).understand(words[name.count(" ") + 1 :]))
+    parser = own_parser(name, command)
+    try:
+        return command.run(parser.understand(words[name.count(" ") + 1 :]))
+    except WrongCall as error:
+        parser.error(str(error))
 
 
 def load(name: str) -> Command:

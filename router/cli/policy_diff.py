@@ -17,6 +17,7 @@ from router.cli.manifests import add_manifests
 from router.cli.output import add_output, cell, paint, show, table
 from router.cli.scenery import Scenery, refuse, scenery
 from router.cli.status_client import add_place, fetch, place_of
+from router.cli.wrong_call import WrongCall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,10 +65,7 @@ class _Changes(NamedTuple):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    wrong = _wrong_call(arguments)
-    if wrong:
-        print(f"vestibule policy diff: {wrong}", file=sys.stderr)
-        return 2
+    _check_call(arguments)
     try:
         live = _live(arguments) if arguments.url else None
         callers = _callers(arguments.callers)
@@ -83,12 +81,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if changes.any else 0
 
 
-def _wrong_call(arguments: argparse.Namespace) -> str:
+def _check_call(arguments: argparse.Namespace) -> None:
     if arguments.new is None and not arguments.old_manifest and not arguments.new_manifest:
-        return "there is nothing to compare with; name a NEW configuration, or manifests with --old-manifest and --new-manifest"
+        raise WrongCall(
+            "there is nothing to compare with; name a NEW configuration, or manifests with --old-manifest and --new-manifest"
+        )
     if not (arguments.manifest or arguments.old_manifest or arguments.new_manifest or arguments.url):
-        return "there are no routes to ask about; name manifests with -m FILE, or a running router with --live URL"
-    return ""
+        raise WrongCall("there are no routes to ask about; name manifests with -m FILE, or a running router with --live URL")
 
 
 def _live(arguments: argparse.Namespace) -> "LiveRoutes":

@@ -13,6 +13,7 @@ from router.cli.event_stream import Event, listen
 from router.cli.naming import add_names, load_names
 from router.cli.output import Colour, add_output, cell, paint, render
 from router.cli.status_client import add_place, place_of
+from router.cli.wrong_call import WrongCall
 
 if TYPE_CHECKING:
     from registry.names import Names
@@ -43,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     query = {name: value for name in _FILTERS if (value := getattr(arguments, name)) is not None}
     if not query:
-        print("vestibule tap: everything at once is too much; give --host, --app, --space or --org", file=sys.stderr)
-        return 2
+        raise WrongCall("everything at once is too much; give --host, --app, --space or --org")
     try:
         names = load_names(arguments)
         events = listen(place_of(arguments), "/tap", query)

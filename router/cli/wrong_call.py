@@ -12,6 +12,10 @@ from typing import NoReturn
 from router.cli.output import cell
 
 
+class WrongCall(Exception):
+    """Options that do not go together: a command's `run` raises it, with what is wrong and what to give instead."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors say what to do. Options are never abbreviated."""
 
