@@ -25,10 +25,11 @@ from router.config.advice import advise
 from router.config.legacy import NO_EFFECT, Notice, Tree, modernise
 from router.config.model import Config
 from router.config.rules import MISPLACED, broken_rules
-from router.config.scalars import LoadContext
+from router.config.scalars import OTHERS, LoadContext
 
 _RENAMED = {"endpoint_timeout": "http_1_endpoint_timeout", "max_request_header_bytes": "max_header_bytes"}
 _MAX_PROBLEMS = 1000
+_PRIVATE_KEY = b"PRIVATE KEY-----"  # a configuration that holds one is a key file itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None)
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
+            mode = os.fstat(stream.fileno()).st_mode
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
         return Loaded(
@@ -57,7 +59,8 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None)
             (),
         )
     loaded = load_bytes(data, file, os.environ if environ is None else environ)
-    return Loaded(loaded.config, loaded.problems, loaded.warnings, (file, *loaded.files))
+    loose = _loose_keys([file] if _PRIVATE_KEY in data and mode & OTHERS else [])
+    return Loaded(loaded.config, loaded.problems, (*loaded.warnings, *loose), (file, *loaded.files))
 
 
 def load_bytes(data: bytes, file: Path, environ: Mapping[str, str], today: dt.datetime | None = None) -> Loaded:
@@ -77,7 +80,7 @@ def load_bytes(data: bytes, file: Path, environ: Mapping[str, str], today: dt.da
     if config is not None:
         notices += advise(config, tree, today or dt.datetime.now(dt.UTC))
     problems = (*_unique((*flaws, *broken, *wrong)), *context.problems)
-    warnings = [*report.warnings(notices), *_loose_keys(context)]
+    warnings = [*report.warnings(notices), *_loose_keys(context.open_keys)]
     return Loaded(None if problems else config, problems, tuple(warnings), tuple(dict.fromkeys(context.files)))
 
 
@@ -93,8 +96,8 @@ def _unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.path)))
 
 
-def _loose_keys(context: LoadContext) -> Iterator[Problem]:
-    for path in dict.fromkeys(context.open_keys):
+def _loose_keys(files: Iterable[Path]) -> Iterator[Problem]:
+    for path in dict.fromkeys(files):
         yield Problem(
             str(path),
             0,

@@ -25,6 +25,8 @@ from registry.source import SpelledFloat, SpelledInt
 
 UNLIMITED = "unlimited"
 MAX_FILE_BYTES = 1024 * 1024
+OTHERS = 0o077
+"""The mode bits by which others than the owner get at a file."""
 _MAX_SECONDS = 10 * 365 * 86400.0
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"([0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
@@ -214,7 +216,7 @@ def read_file(name: str, context: LoadContext, *, secret: bool, limit: int = MAX
     if len(data) > limit:
         raise mistake(f"a file of at most {limit >> 20} MiB", "name the right file")
     context.files.append(path)
-    if secret and mode & 0o077:
+    if secret and mode & OTHERS:
         context.open_keys.append(path)
     return text
 

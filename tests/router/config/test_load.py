@@ -101,6 +101,19 @@ def test_a_key_file_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
     assert [warning.file for warning in found.warnings] == [str(tmp_path / "word")]
 
 
+@pytest.mark.parametrize(("mode", "told"), [(0o644, 1), (0o640, 1), (0o600, 0)])
+def test_a_configuration_with_a_key_in_it_that_others_can_read_is_a_warning(tmp_path: Path, mode: int, told: int) -> None:
+    """K8: it is a key file itself, as a deployment renders it."""
+    file, server = tmp_path / "router.yml", CA("load tests").issue_server("a.example")
+    pair = {"cert_chain": server.chain_pem, "private_key": server.key_pem}
+    file.write_text(yaml.safe_dump({"enable_ssl": True, "tls_pem": [pair], "trusted_proxies": []}))
+    file.chmod(mode)
+    found = load(file, {})
+    assert [warning.remedy for warning in found.warnings if warning.file == str(file)] == [
+        "chmod 600, and give it to the router's user"
+    ] * told
+
+
 def test_the_environment_answers_for_secrets() -> None:
     """K14."""
     found = loaded("nats: {pass: {env: WORD}}", environ={"WORD": "w"})
