@@ -2,45 +2,40 @@
 
     host (needed), path, app, space, org, sni (`-`: none is sent), plain (true, false)
 
-Promises: a question that is not understood, or that comes with a body, is a 400 in one bounded printable sentence; whatever the
-answer is, allowed or not, it is a 200 with the shape of docs/explain.md. Refuses to know who may ask (endpoints.py guards it),
-sockets, and how an explanation is found (explain.py).
+Promises: a question that is not understood is a 400 in one bounded printable sentence; whatever the answer is, allowed or not, it
+is a 200 with the shape of docs/explain.md. Refuses to know who may ask (handlers.py guards it), sockets, and how an explanation
+is found (explain.py).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from identity.caller import Caller, shown
 from router.inspect.explain import Question, Scene, explain
-from router.inspect.query import BadQuery, read_guid, read_query
+from router.inspect.policies import compact
+from router.inspect.query import JSON, UNCACHED, BadQuery, read_guids, read_query, refused
 from router.observe.endpoints import Handler, Response
-from router.wire.http1 import NO_BODY, RequestHead
+from router.wire.http1 import RequestHead
 from router.wire.malformed import Malformed
 
 PARAMETERS: Final = ("host", "path", "app", "space", "org", "sni", "plain")
 NO_SNI: Final = "-"
-
-_JSON: Final = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-_TEXT: Final = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
 def explain_handler(scene: Callable[[], Scene], clock: Callable[[], float]) -> Handler:
     """`scene` gives the one of the moment, `clock` seconds since the epoch."""
 
     def answer(request: RequestHead) -> Response:
-        if request.body != NO_BODY:
-            return _refused("the request has a body; expected none")
         query = read_query(request.target, PARAMETERS)
         question = query if isinstance(query, BadQuery) else read_question(query)
         if isinstance(question, BadQuery):
-            return _refused(question.why)
+            return refused(question)
         found = explain(question, scene(), clock())
         if isinstance(found, Malformed):
-            return _refused(why_not(found, question))
-        return Response(200, _JSON, json.dumps(found.as_json(), separators=(",", ":")).encode("ascii"))
+            return refused(BadQuery(why_not(found, question)))
+        return Response(200, [JSON, UNCACHED], compact(found.as_json()).encode("ascii"))
 
     return answer
 
@@ -72,17 +67,9 @@ def why_not(reason: Malformed, question: Question) -> str:
 
 
 def _caller(query: Mapping[str, str]) -> Caller | BadQuery | None:
-    guids = {}
-    for name in ("app", "space", "org"):
-        if name in query:
-            guid = read_guid(name, query[name])
-            if isinstance(guid, BadQuery):
-                return guid
-            guids[name] = guid
+    guids = read_guids(query, ("app", "space", "org"))
+    if isinstance(guids, BadQuery):
+        return guids
     if guids and "app" not in guids:
         return BadQuery("a caller without app is nobody; expected app=GUID, with space and org where it has them")
     return Caller(guids["app"], guids.get("space"), guids.get("org")) if guids else None
-
-
-def _refused(why: str) -> Response:
-    return Response(400, _TEXT, f"{why}\n".encode("ascii", "backslashreplace"))

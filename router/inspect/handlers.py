@@ -15,17 +15,14 @@ from registry.problems import Problem
 from router.inspect.explain import scene_of
 from router.inspect.explain_http import explain_handler
 from router.inspect.policies import Wanted, render_policies
-from router.inspect.query import BadQuery, read_guid, read_host, read_query
+from router.inspect.query import JSON, TEXT, UNCACHED, BadQuery, read_guids, read_host, read_query, refused
 from router.inspect.warnings import render_warnings
 from router.live import Live
 from router.observe.endpoints import Handler, Response, authenticated
 from router.observe.tap import MAX_LISTENERS, Tap, TapFilter
 from router.wire.http1 import NO_BODY, RequestHead
 
-_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
-_JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = (b"content-type", b"text/event-stream")
-_UNCACHED: Final = (b"cache-control", b"no-store")
 
 
 def inspect_handlers(
@@ -56,24 +53,19 @@ def inspect_handlers(
         if isinstance(wanted, BadQuery):
             return refused(wanted)
         if request.method == b"HEAD":
-            return Response(200, [_EVENTS, _UNCACHED])
+            return Response(200, [_EVENTS, UNCACHED])
         listener = tap.subscribe(wanted)
         if listener is None:
-            return Response(503, [_TEXT], f"{MAX_LISTENERS} listen already; end one of them\n".encode())
-        return Response(200, [_EVENTS, _UNCACHED], listener)
+            return Response(503, [TEXT], f"{MAX_LISTENERS} listen already; end one of them\n".encode())
+        return Response(200, [_EVENTS, UNCACHED], listener)
 
     explain = explain_handler(lambda: scene_of(live.snapshot, live.table), wall)
     handlers: Mapping[str, Handler] = {"/explain": explain, "/policies": policies, "/warnings": warnings, "/tap": listen}
     return {path: authenticated(user, password, _without_body(handler)) for path, handler in handlers.items()}
 
 
-def refused(query: BadQuery) -> Response:
-    """400, and why."""
-    return Response(400, [_TEXT], f"{query.why}\n".encode("ascii", "backslashreplace"))
-
-
 def _json(pieces: Iterator[bytes]) -> Response:
-    return Response(200, [_JSON, _UNCACHED], pieces)
+    return Response(200, [JSON, UNCACHED], pieces)
 
 
 def _without_body(handler: Handler) -> Handler:
@@ -92,10 +84,8 @@ def _wanted(query: Mapping[str, str] | BadQuery) -> Wanted | BadQuery:
     host = read_host(query["host"]) if "host" in query else None
     if isinstance(host, BadQuery):
         return host
-    app = read_guid("app", query["app"]) if "app" in query else None
-    if isinstance(app, BadQuery):
-        return app
-    return Wanted(host, app, query.get("domain"))
+    guids = read_guids(query, ("app",))
+    return guids if isinstance(guids, BadQuery) else Wanted(host, guids.get("app"), query.get("domain"))
 
 
 def _tapped(query: Mapping[str, str] | BadQuery) -> TapFilter | BadQuery:
@@ -107,10 +97,5 @@ def _tapped(query: Mapping[str, str] | BadQuery) -> TapFilter | BadQuery:
     host = read_host(query["host"]) if "host" in query else None
     if isinstance(host, BadQuery):
         return host
-    guids = {}
-    for name in ("app", "space", "org"):
-        guid = read_guid(name, query[name]) if name in query else None
-        if isinstance(guid, BadQuery):
-            return guid
-        guids[name] = guid
-    return TapFilter(host, **guids)
+    guids = read_guids(query, ("app", "space", "org"))
+    return guids if isinstance(guids, BadQuery) else TapFilter(host, **guids)

@@ -1,7 +1,8 @@
 """What may be asked of the endpoints that look into a router: the query of a target, checked before it is used.
 
 Promises: a parameter that nobody knows, one that comes twice, one that is too long or says nothing is Malformed, in one bounded
-printable sentence. Refuses to know: what the answer is, and who may ask (that was asked before anything here is read).
+printable sentence, which `refused` answers with 400. Refuses to know: what the answer is, and who may ask (that was asked before
+anything here is read).
 """
 
 from __future__ import annotations
@@ -12,15 +13,25 @@ from urllib.parse import unquote_to_bytes
 
 from identity.caller import Guid, parse_guid, shown
 from registry.hostname import Host, canonical_pattern
+from router.observe.endpoints import Response
 
 MAX_QUERY: Final = 8192
 MAX_VALUE: Final = 1024
+
+TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+JSON: Final = (b"content-type", b"application/json")
+UNCACHED: Final = (b"cache-control", b"no-store")
 
 
 class BadQuery(NamedTuple):
     """Why a question is refused: one sentence."""
 
     why: str
+
+
+def refused(query: BadQuery) -> Response:
+    """400, and why."""
+    return Response(400, [TEXT], f"{query.why}\n".encode("ascii", "backslashreplace"))
 
 
 def read_query(target: bytes, known: Collection[str]) -> Mapping[str, str] | BadQuery:
@@ -53,6 +64,18 @@ def read_guid(name: str, text: str) -> Guid | BadQuery:
     """The GUID that the parameter `name` says."""
     guid = parse_guid(text)
     return BadQuery(f"{name} {shown(text)} is no GUID; expected 1 to 64 of [A-Za-z0-9_-]") if guid is None else guid
+
+
+def read_guids(query: Mapping[str, str], names: Collection[str]) -> Mapping[str, Guid] | BadQuery:
+    """The GUIDs that those of the parameters `names` say that are there."""
+    guids: dict[str, Guid] = {}
+    for name in names:
+        guid = read_guid(name, query[name]) if name in query else None
+        if isinstance(guid, BadQuery):
+            return guid
+        if guid is not None:
+            guids[name] = guid
+    return guids
 
 
 def _decoded(part: bytes) -> str | None:

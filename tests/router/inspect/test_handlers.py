@@ -16,7 +16,7 @@ from router.wire.http1 import HeadLimits, RequestHead, parse_request_head
 from tests.router.inspect.shop import said, snapshot_of, table_of
 
 PROBLEM = Problem("router.yml", 3, "nats", "'x'", "more", "do it")
-PATHS = ("/policies", "/warnings", "/tap?host=a.example")
+PATHS = ("/policies", "/warnings", "/tap?host=a.example", "/explain?host=a.example")
 
 
 class Desk:
