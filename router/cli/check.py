@@ -110,16 +110,17 @@ def _manifests(arguments: argparse.Namespace, config: "Config | None") -> "Manif
 def _beside(arguments: argparse.Namespace, config: "Config | None", manifests: "ManifestRead") -> "list[Problem]":
     """What only manifests and configuration together show."""
     from registry.problems import Problem, path_text
+    from router.config.compile import compile_domains
     from router.config.manifest_advice import advise_routes, idle_domains
 
     if config is None or not arguments.manifest or manifests.problems:
         return []
-    lines = _lines(arguments.config)
+    lines, domains = _lines(arguments.config), compile_domains(config)[0]
     idle = [
         Problem(arguments.config, lines.line_of(where), path_text(where), "", said, remedy)
-        for where, said, remedy in idle_domains(manifests.routes, config)
+        for where, said, remedy in idle_domains(manifests.routes, config, domains)
     ]
-    return [*advise_routes(manifests.routes, config), *idle]
+    return [*advise_routes(manifests.routes, domains), *idle]
 
 
 def _changes(arguments: argparse.Namespace, new: "Loaded") -> "tuple[tuple[Problem, ...], Changes | None]":

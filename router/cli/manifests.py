@@ -60,11 +60,9 @@ def load_manifests(
 def demands_policies(domains: "DomainTable") -> Callable[[str], bool]:
     """Whether a host's domain lets nobody in to a route without options; what `enforces` asks."""
 
-    def demands(host: str) -> bool:
-        domain = domains.claim(host)
-        return domain is not None and domain.dialect == "mtls_domains" and domain.mode == "cf_identity"
+    from authz.decide import TABLE, row_of
 
-    return demands
+    return lambda host: TABLE[row_of(domains.claim(host))]["no_options"] == "deny"
 
 
 def _variables(arguments: argparse.Namespace) -> tuple[Mapping[str, object], "list[Problem]"]:

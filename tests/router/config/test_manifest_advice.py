@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from registry.manifest import ManifestRoute
+from router.config.compile import compile_domains
 from router.config.manifest_advice import advise_routes, idle_domains
 from router.config.model import Config
 from tests.router.config.support import config
@@ -55,14 +56,14 @@ def test_a_route_that_its_domain_treats_otherwise_than_it_reads_is_warned_of(
     three: Config, uri: str, options: dict[str, Any], words: str | None
 ) -> None:
     """R251, R275, decisions 2 and 8."""
-    found = list(advise_routes([route(uri, options)], three))
+    found = list(advise_routes([route(uri, options)], compile_domains(three)[0]))
     assert [(one.file, one.line, one.path) for one in found] == ([("m.yml", 4, uri)] if words else [])
     assert all(words is not None and words in one.expected for one in found)
 
 
 def test_a_domain_without_a_route_is_named_at_its_place(three: Config) -> None:
     routes = [route("*.x.apps.internal", {}), route("a.example.com", {})]
-    assert [(where, said) for where, said, _ in idle_domains(routes, three)] == [
+    assert [(where, said) for where, said, _ in idle_domains(routes, three, compile_domains(three)[0])] == [
         (("mtls_domains", 1, "domain"), "no route of the manifests is on *.partners.example"),
         (("domains", 0, "domain"), "no route of the manifests is on *.apps.identity"),
     ]
