@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,7 +23,8 @@ from router.cli.wrong_call import WrongCall
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from router.inspect.callers import CallersRead
+    from registry.problems import Problem
+    from router.inspect.callers import CallersRead, KnownCaller
     from router.inspect.difference import Change
     from router.inspect.explain import Scene
     from router.inspect.live_routes import LiveRoutes
@@ -43,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         text = f"a manifest.yml that holds only {when} the change; may be repeated"
         add(f"--{side}-manifest", action="append", default=[], metavar="FILE", help=text)
     add("--callers", metavar="FILE", help="who is asked about by name: a file with `callers:`, such as one of expectations")
+    text = "an access log of a router, in JSON: who called there is asked about by name; may be repeated"
+    add("--seen", action="append", default=[], metavar="FILE", help=text)
     add("--host", metavar="PATTERN", help="only routes of this host, or of all below *.SUFFIX")
     add_place(parser, "--live")
     add_output(parser)
@@ -68,12 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
     _check_call(arguments)
     try:
         live = _live(arguments) if arguments.url else None
-        callers = _callers(arguments.callers)
+        callers, seen = _callers(arguments.callers), _seen(arguments.seen)
         old, new = (_side(arguments, side, callers, live) for side in ("old", "new"))
-        problems = tuple(dict.fromkeys((*callers.problems, *old.problems, *new.problems)))
+        problems = tuple(dict.fromkeys((*callers.problems, *seen.problems, *old.problems, *new.problems)))
         if old.scene is None or new.scene is None or problems:
             return refuse("policy diff", arguments.output, problems)
-        changes = _compare(arguments, old.scene, new.scene, callers, live)
+        told = {caller.identity for caller in callers.callers.values()}
+        known = [*callers.callers.values(), *(caller for caller in seen.callers if caller.identity not in told)]
+        changes = _compare(arguments, old.scene, new.scene, known, live)
     except ValueError as error:
         print(f"vestibule policy diff: {error}", file=sys.stderr)
         return 1
@@ -109,6 +115,37 @@ def _callers(path: str | None) -> "CallersRead":
         return CallersRead({}, (unreadable(path, error),))
 
 
+class _Seen(NamedTuple):
+    """Who has called, or why some log does not tell."""
+
+    callers: "tuple[KnownCaller, ...]"
+    problems: "tuple[Problem, ...]"
+
+
+def _seen(paths: list[str]) -> _Seen:
+    """The callers of these access logs."""
+    from registry.problems import Problem
+    from router.inspect.callers_seen import MAX_LINE, callers_seen
+
+    callers: list[KnownCaller] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            with Path(path).open("rb") as stream:
+                found = callers_seen(iter(partial(stream.readline, MAX_LINE + 1), b""))
+        except (OSError, ValueError) as error:
+            problems.append(unreadable(path, error, "--seen"))
+            continue
+        callers += found.callers
+        if found.more:
+            remedy = "name the log of a shorter time with --seen"
+            problems.append(Problem(path, 0, "", "", f"at most {len(found.callers)} callers", remedy))
+        if found.others and not found.records:
+            remedy = "set access_log.format: json, or name the right file with --seen"
+            problems.append(Problem(path, 1, "", "", "an access log: a JSON object a line", remedy))
+    return _Seen(tuple({caller.identity: caller for caller in callers}.values()), tuple(problems))
+
+
 def _side(arguments: argparse.Namespace, side: str, callers: "CallersRead", live: "LiveRoutes | None") -> Scenery:
     config = arguments.old if side == "old" else arguments.new or arguments.old
     manifests = [*arguments.manifest, *getattr(arguments, f"{side}_manifest")]
@@ -117,15 +154,15 @@ def _side(arguments: argparse.Namespace, side: str, callers: "CallersRead", live
 
 
 def _compare(
-    arguments: argparse.Namespace, old: "Scene", new: "Scene", callers: "CallersRead", live: "LiveRoutes | None"
+    arguments: argparse.Namespace, old: "Scene", new: "Scene", known: "Sequence[KnownCaller]", live: "LiveRoutes | None"
 ) -> _Changes:
     """Raises ValueError where there is too much to compare."""
     from router.inspect.answers import asker
     from router.inspect.difference import authorities, compare, pairs
 
     before, after = _judged(old), _judged(new)
-    seen = live.callers if live is not None else {}
-    asked = pairs(before, after, callers.callers.values(), seen, _pattern(arguments.host))
+    registered = live.callers if live is not None else {}
+    asked = pairs(before, after, known, registered, _pattern(arguments.host))
     now = time.time()
     return _Changes(compare(asked, asker(old, now), asker(new, now)), authorities(before, after), len(asked))
 

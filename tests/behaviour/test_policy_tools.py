@@ -115,6 +115,27 @@ def test_a_change_of_the_configuration_is_known_before_the_reload(
     assert closed == ["app app-b, if in no listed org"]
 
 
+def test_who_has_called_is_told_by_name_where_a_change_shuts_them_out(
+    typed: Type, at: At, house: RouterProcess, alice: Credential, bob: Credential, tmp_path: Path
+) -> None:
+    """Issue 3: the live table with the callers seen; no list of this route names them, its access log does."""
+    place = at(ANY, {"mtls_allow_any": True})
+    for credential in (alice, bob):
+        house.wait_for_log(place.call(credential).target)
+    config = yaml.safe_load(house.config_file.read_text())
+    for domain in config["mtls_domains"]:
+        if domain["domain"] == ANY:
+            domain["authorization"]["config"] = {"orgs": ["org-2"]}
+    (tmp_path / "new.yml").write_text(yaml.safe_dump(config))
+    words = ("--live", f"http://127.0.0.1:{house.routes_port}", "--host", place.host, "-o", "json")
+    log = str(house.directory / "access.log")
+    compared = typed("policy", "diff", str(house.config_file), "new.yml", "--seen", log, *words)
+    assert (compared.returncode, compared.stderr) == (1, "")
+    closed = {change["caller"] for change in json.loads(compared.stdout)["changes"] if change["change"] == "closed"}
+    assert "app app-a" in closed
+    assert "app app-b" not in closed
+
+
 def test_without_a_change_nobodys_access_changes(typed: Type, at: At, house: RouterProcess) -> None:
     place = at(ANY, {"mtls_allowed_apps": "app-a"})
     old, url = str(house.config_file), f"http://127.0.0.1:{house.routes_port}"

@@ -128,6 +128,45 @@ def test_every_problem_of_all_files_is_said_once(run: Run, tmp_path: Path, capsy
     assert [problem["file"] for problem in json.loads(capsys.readouterr().out)["problems"]] == ["none.yml", "bad.yml", "none.yml"]
 
 
+# ---- who has called
+
+
+def record(app: str | None, *more: str, name: str | None = None) -> str:
+    """The part of a line of the access log that counts."""
+    guids = dict(zip(("caller_cf_app", "caller_cf_space", "caller_cf_org"), (app, *more), strict=False))
+    return json.dumps({"status": 200, **guids, "caller_cf_app_name": name}) + "\n"
+
+
+def test_who_called_by_the_access_log_is_asked_about_by_name(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also whom no list names; who stands in a callers file is said by the name of that file."""
+    lines = [record("dash", "space-7", "org-9", name="dashboard"), record(None), record("front-guid", "space-1", "org-1"), "cut"]
+    (tmp_path / "access.log").write_text("".join(lines))
+    words = ("router.yml", "new.yml", "-m", "manifest.yml", "--callers", "callers.yml", "-o", "json")
+    assert run(*words) == 1
+    before = shown(capsys)
+    assert run(*words, "--seen", "access.log") == 1
+    found = shown(capsys)
+    assert [one for one in found if one not in before] == [
+        ("closed", "app dashboard (dash)", f"free.{DOMAIN}/v1"),
+        ("rule", "app dashboard (dash)", f"api.{DOMAIN}/"),
+    ]
+
+
+def test_a_log_that_tells_nobody_is_a_problem(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """GoRouter's text form, or no file at all; an empty one is a router that nobody called."""
+    (tmp_path / "text.log").write_text('api.example - [2026-01-01T00:00:00Z] "GET / HTTP/1.1" 200\n')
+    (tmp_path / "empty.log").write_text("")
+    words = ("router.yml", "router.yml", "-m", "manifest.yml")
+    assert run(*words, "--seen", "text.log", "--seen", "none.log") == 1
+    told = capsys.readouterr().err
+    assert "text.log:1: error: (whole file)" in told
+    assert "access_log.format: json" in told
+    assert "none.log: error: (whole file)" in told
+    assert run(*words, "--seen", "empty.log") == 0
+
+
 # ---- live
 
 
