@@ -6,6 +6,8 @@ Refuses to know how a problem is found, and whether it is an error or a warning:
 in.
 """
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -83,6 +85,12 @@ def printable(text: str, limit: int) -> str:
     cut = text[: limit + 1]
     safe = cut.encode("unicode_escape").decode("ascii")
     return safe if len(safe) <= limit else safe[:limit] + "..."
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The question for the known name that is nearest to `word`; nothing where none is near. Every name costs a comparison."""
+    near = difflib.get_close_matches(word[:80], known, 1)
+    return f"did you mean `{printable(near[0], 80)}`?" if near else ""
 
 
 def render(problem: Problem, kind: str) -> str:

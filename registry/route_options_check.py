@@ -8,7 +8,6 @@ Source: contract a.2 (`mtls_*`), a.3 (`route_policy_*`), a.5 (RFC-0027: flat val
 a.6 (RFC-0042: hash rules); K1, K3.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeAlias
@@ -17,7 +16,7 @@ from authz.policy import MAX_LIST, MtlsOptions, RoutePolicies
 from identity.caller import parse_guid
 from registry.findings import Findings
 from registry.options import HASH_HEADER, Scalar, encoded_size, parse_options
-from registry.problems import Where, printable, show
+from registry.problems import Where, did_you_mean, printable, show
 
 LISTS = ("mtls_allowed_apps", "mtls_allowed_spaces", "mtls_allowed_orgs")
 ALLOW_ANY = "mtls_allow_any"
@@ -83,8 +82,7 @@ def flat_form(value: object) -> str:
 
 def nearest(key: str, known: tuple[str, ...]) -> str:
     """The way out of a name that nobody knows."""
-    near = difflib.get_close_matches(key[:80], known, 1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else f"remove it; known here: {', '.join(known)}"
+    return did_you_mean(key, known) or f"remove it; known here: {', '.join(known)}"
 
 
 def _is_known(key: str, value: object, at: Where, found: Findings) -> bool:

@@ -9,7 +9,6 @@ Source: requirements 267-272; K14, K20, K24, K41.
 """
 
 import datetime as dt
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from registry.problems import Problem, Where, path_text, printable, show
+from registry.problems import Problem, Where, did_you_mean, path_text, printable, show
 from registry.source import MAX_BYTES, Source, read_source
 from router.config.advice import advise
 from router.config.legacy import NO_EFFECT, Notice, Tree, modernise
@@ -55,7 +54,7 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None)
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
         return Loaded(
             None,
-            (Problem(str(file), 0, "", reason, "a file that can be read", "name the right file with -c"),),
+            (Problem(str(file), 0, "", reason, "a file that can be read", "name the right file"),),
             (),
         )
     loaded = load_bytes(data, file, os.environ if environ is None else environ)
@@ -173,12 +172,8 @@ def _value_at(tree: object, where: Where) -> object:
 def _nearest(where: Where) -> str:
     """The way out of an unknown key: the nearest known name at its place."""
     names = sorted(known_keys(where[:-1]))
-    near = difflib.get_close_matches(str(where[-1])[:80], names, 1, cutoff=0.6)
-    if near:
-        return f"did you mean `{near[0]}`?"
-    return "remove it" + (
-        (f"; known here: {', '.join(names)}") if len(names) <= 12 else "; docs/reference/config.md lists all keys"
-    )
+    listed = f"known here: {', '.join(names)}" if len(names) <= 12 else "docs/reference/config.md lists all keys"
+    return did_you_mean(str(where[-1]), names) or f"remove it; {listed}"
 
 
 def known_keys(where: Where) -> set[str]:

@@ -5,11 +5,10 @@ out (registry/findings.py bounds them). A number keeps its spelling, so that a G
 what the keys mean.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
 from registry.findings import Findings
-from registry.problems import Problem, Where
+from registry.problems import Problem, Where, did_you_mean
 from registry.source import SpelledFloat, SpelledInt, read_source
 
 
@@ -46,9 +45,7 @@ class Reading:
             return None
         for key in value:
             if key not in known:
-                near = difflib.get_close_matches(key[:80], known, 1)
-                remedy = f"did you mean `{near[0]}`?" if near else "remove it"
-                self.absent((*where, key), f"one of {', '.join(known)}", remedy)
+                self.absent((*where, key), f"one of {', '.join(known)}", did_you_mean(key, known) or "remove it")
         return {key: value[key] for key in known if key in value}
 
     def named(self, where: Where, value: object, what: str) -> Iterator[tuple[str, object]]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.problems import Problem, path_text, printable, render, show
+from registry.problems import Problem, did_you_mean, path_text, printable, render, show
 
 
 def test_a_path_is_written_as_the_file_is_nested() -> None:
@@ -47,3 +47,9 @@ def test_a_finding_is_printed_with_all_its_parts() -> None:
         "    expected: a valid integer",
         "    remedy:   write a number",
     ]
+
+
+def test_the_nearest_name_is_asked_for_and_none_that_is_far() -> None:
+    """Whatever the word holds: only names that are known are shown."""
+    assert did_you_mean("prot", ["host", "port"]) == "did you mean `port`?"
+    assert did_you_mean("zzz", ["host", "port"]) == did_you_mean("\x1b[2J" * 10_000, ["port"]) == did_you_mean("x", []) == ""
