@@ -18,13 +18,15 @@ import yaml
 from registry.problems import Where, printable
 
 MAX_BYTES = 4 * 1024 * 1024
-MAX_DEPTH = 32
+MAX_DEPTH = 32  # aliases expanded: whoever walks a tree may recurse
 MAX_VALUES = 200_000  # after alias expansion; a large BOSH deployment has a few hundred
 MAX_DOCUMENTS = 100
+MAX_DIRECTIVES = 100  # libyaml compares each %TAG with all before it; no tag is taken anyway
 
 _MERGE = "<<"
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DIRECTIVE = re.compile(r"^%TAG", re.MULTILINE)
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:[0-9]{1,18}\.[0-9]{0,18}|\.[0-9]{1,18})(?:[eE][-+]?[0-9]{1,2})?", re.ASCII)
 _WORDS: dict[str, object] = {
@@ -114,6 +116,8 @@ def _read(data: bytes, builder: "_Builder") -> list[Source]:
         return builder.sources
     try:
         text = data.decode("utf-8-sig")
+        if len(_DIRECTIVE.findall(text)) > MAX_DIRECTIVES:
+            raise _Refused(0, "", f"at most {MAX_DIRECTIVES} %TAG directives", "remove them: tags are not taken")
         builder.build(yaml.parse(text, Loader=_LOADER))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
@@ -148,6 +152,7 @@ class _Open:
     items: dict[str, object] | list[object]
     key: str | None = None
     size: int = 1
+    height: int = 1  # levels of containers, this one included, aliases expanded
     merges: list[tuple[Where, Mapping[str, object]]] | None = None
     merging: bool = False
 
@@ -159,7 +164,7 @@ class _Builder:
         self.sources = [Source()]
         self._plain = plain
         self._stack: list[_Open] = []
-        self._anchors: dict[str, tuple[object, int, Where]] = {}
+        self._anchors: dict[str, tuple[object, int, int, Where]] = {}
         self._values = 0  # of the documents that are complete
         self._documents = 0
 
@@ -195,17 +200,19 @@ class _Builder:
         if self._awaits_key():
             self._take_key(str(event.value), _line(event), merging=bool(plain) and not self._plain and event.value == _MERGE)
         else:
-            self._put(_resolve(event.value) if plain else event.value, 1, event.anchor, _line(event))
+            self._put(_resolve(event.value) if plain else event.value, 1, 0, event.anchor, _line(event))
 
     def alias(self, event: yaml.AliasEvent) -> None:
         if event.anchor not in self._anchors:
             raise _Refused(_line(event), "", "an alias of an anchor that is complete", "write the value out")
         if self._awaits_key():
             raise _Refused(_line(event), "", "a plain key", "write the key out instead of an alias")
-        value, size, spelt = self._anchors[event.anchor]
+        value, size, height, spelt = self._anchors[event.anchor]
+        if len(self._stack) + height > MAX_DEPTH:
+            raise _Refused(_line(event), "", f"at most {MAX_DEPTH} levels of nesting, aliases expanded", "flatten the file")
         if self._stack:
             self._source.links[self._here()] = spelt
-        self._put(value, size, None, _line(event))
+        self._put(value, size, height, None, _line(event))
 
     def open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
         self._no_tag(event)
@@ -223,7 +230,7 @@ class _Builder:
         if done.merges is not None and isinstance(done.items, dict):
             self._merge(done.where, done.items, done.merges)
         value = done.items if isinstance(done.items, dict) else tuple(done.items)
-        self._put(value, done.size, done.anchor, self._source.lines[done.where])
+        self._put(value, done.size, done.height, done.anchor, self._source.lines[done.where])
 
     def _here(self) -> Where:
         if not self._stack:
@@ -244,9 +251,9 @@ class _Builder:
             self._source.lines[(*top.where, key)] = line
         top.key, top.merging = key, merging
 
-    def _put(self, value: object, size: int, anchor: str | None, line: int) -> None:
+    def _put(self, value: object, size: int, height: int, anchor: str | None, line: int) -> None:
         if anchor is not None:
-            self._anchors[anchor] = (value, size, self._here())
+            self._anchors[anchor] = (value, size, height, self._here())
         if not self._stack:
             self._source.tree = value
             self._values += size
@@ -254,12 +261,14 @@ class _Builder:
             return
         top = self._stack[-1]
         top.size += size
+        top.height = max(top.height, height + 1)
         self._bound(top.size, line)
         self._source.lines.setdefault(self._here(), line)
         if isinstance(top.items, list):
             top.items.append(value)
         elif top.merging:
-            top.merges = [*(top.merges or ()), *_to_merge(value, self._here(), line)]
+            top.merges = top.merges if top.merges is not None else []
+            top.merges += _to_merge(value, self._here(), line)
         else:
             top.items[str(top.key)] = value
         top.key = None
@@ -272,9 +281,10 @@ class _Builder:
     def _merge(self, where: Where, items: dict[str, object], merges: list[tuple[Where, Mapping[str, object]]]) -> None:
         """Own keys win, then the mapping that is named first."""
         for place, mapping in merges:
-            for key in mapping.keys() - items.keys():
-                self._source.links[(*where, key)] = (*place, key)
-            items |= {key: value for key, value in mapping.items() if key not in items}
+            for key, value in mapping.items():
+                if key not in items:  # no set of all keys for each mapping: there may be many
+                    self._source.links[(*where, key)] = (*place, key)
+                    items[key] = value
 
     @staticmethod
     def _no_tag(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:

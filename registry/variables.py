@@ -24,6 +24,8 @@ NO_VARIABLES: Mapping[str, object] = MappingProxyType({})
 
 _VARIABLE = re.compile(r"\(\(!?([^\s()!]{1,128})\)\)", re.ASCII)
 _MISSING = object()
+_COMPARED, _COMPARED_LENGTH = 100, 64
+"""Known names, and characters of one, that are compared with a name that is not: each comparison takes time."""
 
 
 class Unfilled(NamedTuple):
@@ -87,7 +89,8 @@ def _look_up(name: str, variables: Mapping[str, object]) -> object:
 
 
 def _unknown(name: str, variables: Mapping[str, object]) -> Unfilled:
-    near = difflib.get_close_matches(name, [known[:128] for known in list(variables)[:1000]], 1, cutoff=0.7)
+    known = [one for one in list(variables)[:_COMPARED] if len(one) <= _COMPARED_LENGTH]
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.7) if len(name) <= _COMPARED_LENGTH else []
     hint = f"did you mean `{printable(near[0], 80)}`? " if near else ""
     expected = f"a value for the variable `{printable(name, 80)}`"
     return Unfilled(expected, f"{hint}give it with --vars-file FILE or --var {printable(name, 80)}=VALUE")

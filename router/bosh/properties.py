@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from registry.findings import MAX_FINDINGS
 from registry.problems import Problem, Where, path_text
 from router.bosh.document import Node, kind_of
 from router.config.job import KIB, SAME_AS, WITHOUT_EFFECT, durations
@@ -88,7 +89,7 @@ class _Conversion:
     def _only(self, node: Node, at: Where, known: Collection[str], others: Iterable[str] = ()) -> None:
         every = sorted({*known, *others})
         for key, item in (node.mapping or {}).items():
-            if key not in known:
+            if key not in known and len(self.problems) < MAX_FINDINGS:
                 near = difflib.get_close_matches(key[:80], every, 1, cutoff=0.6)
                 remedy = f"did you mean `{path_text((*at, near[0]))}`?" if near else "remove it; the job's spec lists all"
                 if at and key == "nats":

@@ -25,27 +25,40 @@ def advise_deny(config: Config, _tree: Tree) -> Iterator[Notice]:
 
 
 def _twice(name: str, entries: Sequence[str]) -> Iterator[Notice]:
+    firsts: dict[str, int] = {}
     for index, entry in enumerate(entries):
-        first = entries.index(entry)
+        first = firsts.setdefault(entry, index)
         if first < index:
             yield Notice(("deny", name, index), f"the same as deny.{name}[{first}]", _REMEDY)
 
 
 def _hosts(hosts: Sequence[str]) -> Iterator[Notice]:
     yield from _twice("hosts", hosts)
+    listed = frozenset(hosts)
     for index, host in enumerate(hosts):
-        above = next((other for other in hosts if other != host and other.startswith("*.") and host.endswith(other[1:])), None)
+        above = next((pattern for pattern in _above(host) if pattern in listed), None)
         if above is not None:
             yield Notice(("deny", "hosts", index), f"`{above}` on the same list covers it: it changes nothing", _REMEDY)
 
 
+def _above(host: str) -> Iterator[str]:
+    """The patterns that cover a host or pattern, itself not among them; the widest first."""
+    rest = host.removeprefix("*")
+    ends = [at for at in range(len(rest)) if rest[at] == "." and at > 0]
+    yield from (f"*{rest[at:]}" for at in reversed(ends))
+
+
 def _networks(networks: Sequence[Network]) -> Iterator[Notice]:
     plain = [plain_network(network) for network in networks]
+    listed, seen = frozenset(plain), set[Network]()
+    lengths = sorted({(network.version, network.prefixlen) for network in plain})
     for index, network in enumerate(plain):
         where = ("deny", "backend_networks", index)
-        around = next(
-            (other for at, other in enumerate(plain) if _covers(other, network) and (at < index or other != network)), None
-        )
+        wider = (length for version, length in lengths if version == network.version and length < network.prefixlen)
+        around = next((other for length in wider if (other := network.supernet(new_prefix=length)) in listed), None)
+        if around is None and network in seen:
+            around = network
+        seen.add(network)
         if around is not None:
             yield Notice(where, f"{around} on the same list covers it: it changes nothing", _REMEDY)
         if network.prefixlen == 0:
@@ -54,17 +67,11 @@ def _networks(networks: Sequence[Network]) -> Iterator[Notice]:
             )
 
 
-def _covers(one: Network, other: Network) -> bool:
-    """Is every address of `other` one of `one`'s?"""
-    if one.version != other.version or one.prefixlen > other.prefixlen:
-        return False
-    return other.network_address in one
-
-
 def _listed_and_denied(config: Config, deny: Deny) -> Iterator[Notice]:
+    orgs, spaces = frozenset(deny.orgs), frozenset(deny.spaces)
     for index, domain in enumerate(config.mtls_domains):
         lists = domain.authorization.config
-        for name, listed, denied in (("orgs", lists.orgs, deny.orgs), ("spaces", lists.spaces, deny.spaces)):
+        for name, listed, denied in (("orgs", lists.orgs, orgs), ("spaces", lists.spaces, spaces)):
             for at, guid in enumerate(listed or ()):
                 if guid in denied:
                     said = f"{guid} is also in deny.{name}, which comes first: this entry admits nobody"

@@ -1,5 +1,7 @@
 """YAML in, plain values and lines out, whatever the text."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,3 +166,33 @@ def test_documents_share_one_bound_of_values() -> None:
     one = b"---\n[" + b"x," * 90_000 + b"x]\n"
     flaws = [flaw for source in read_documents(one * 3) for flaw in source.flaws]
     assert [flaw.expected for flaw in flaws] == [f"at most {MAX_VALUES} values, aliases expanded"]
+
+
+def test_aliases_nest_no_deeper_than_brackets() -> None:
+    """Whoever walks a tree may recurse: 3,300 levels of aliases would end the reader of a configuration."""
+    lines = [b"a0: &a0 " + b"[" * 30 + b"]" * 30]
+    lines += [b"a%d: &a%d " % (n, n) + b"[" * 30 + b"*a%d" % (n - 1) + b"]" * 30 for n in range(1, 110)]
+    assert [flaw.expected for flaw in read_source(b"\n".join(lines)).flaws] == ["at most 32 levels of nesting, aliases expanded"]
+
+
+def test_an_alias_may_use_all_levels_that_are_left() -> None:
+    source = read_source(b"a: &a " + b"[" * 30 + b"]" * 30 + b"\nb: [*a]\n")
+    assert source.flaws == []
+    assert [f.line for f in read_source(b"a: &a " + b"[" * 30 + b"]" * 30 + b"\nb: [[*a]]\n").flaws] == [2]
+
+
+@pytest.mark.parametrize(
+    "merge",
+    [b"  <<: *e\n" * 60_000, b"  <<: [" + b"*e," * 60_000 + b"]\n" + b"".join(b"  k%d: 1\n" % n for n in range(60_000))],
+    ids=["many keys", "one key beside many"],
+)
+def test_many_merges_cost_no_more_than_they_are_long(merge: bytes) -> None:
+    """Each used to cost as much as all before it, or as all keys beside it: most of a minute."""
+    started = time.process_time()
+    read_documents(b"e: &e {}\nb:\n" + merge)
+    assert time.process_time() - started < 5
+
+
+def test_directives_that_the_parser_compares_with_each_other_are_bounded() -> None:
+    data = b"".join(b"%%TAG !a%d! x\n" % n for n in range(30_000)) + b"--- a\n"
+    assert [flaw.expected for flaw in read_source(data).flaws] == ["at most 100 %TAG directives"]
