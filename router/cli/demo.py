@@ -1,4 +1,4 @@
-"""`vestibule demo [--once]`: a whole small world, and what its router lets in.
+"""Start a whole small world, and show what its router lets in and what it does not.
 
 Starts a NATS server, two foundations' authorities, three apps and a router on the loopback address, makes real calls and
 shows for each what was expected and what happened. Exits 0 when all went as expected, 1 otherwise.

@@ -1,4 +1,4 @@
-"""`vestibule run -c FILE`: the router itself."""
+"""Start the router, and keep it running until a signal ends it."""
 
 from __future__ import annotations
 

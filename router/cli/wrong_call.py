@@ -16,6 +16,14 @@ class WrongCall(Exception):
     """Options that do not go together: a command's `run` raises it, with what is wrong and what to give instead."""
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Argparse's help, which also says which options may be repeated."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text, note = super()._get_help_string(action), "may be repeated"
+        return f"{text}; {note}" if text and note not in text and isinstance(action, argparse._AppendAction) else text
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors say what to do. Options are never abbreviated."""
 
@@ -24,7 +32,7 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             description=about,
             epilog=f"example: {example}" if example else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
 

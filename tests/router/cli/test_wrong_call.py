@@ -33,6 +33,15 @@ def test_what_was_wrong_and_what_is_near(words: list[str], said: str, capsys: py
     assert shown.err.endswith(f"\ntry: {said.partition(':')[0]} --help\n")
 
 
+def test_help_says_which_options_may_be_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    """Once each."""
+    for words in (["check", "--help"], ["policy", "diff", "--help"]):
+        assert main(words) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "a manifest.yml; may be repeated -" in shown
+        assert "may be repeated; may be" not in shown
+
+
 def test_a_word_that_would_steer_the_terminal_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     """A name that was pasted from somewhere does no harm."""
     assert main(["\x1b[2J" + "x" * 5000]) == 2
