@@ -1,7 +1,7 @@
 """What `/policies` and `/warnings` answer, as lines for people.
 
-Promises: one line an endpoint, sorted by route; the GUID always stands behind a name; a shape that is not the answer's gives
-dashes and no error. Refuses to know where the answer came from.
+Promises: one line an endpoint, sorted by route; a GUID, or how it begins, always stands behind a name; a shape that is
+not the answer's gives dashes and no error. Refuses to know where the answer came from.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +15,7 @@ Label = Callable[[str | None], str]
 
 _SHORT: Final = ("ROUTE", "DOMAIN", "POLICY", "ENDPOINT", "AGE", "OWNER", "WARNINGS")
 _WIDE: Final = (*_SHORT, "SPACE", "ORG", "INSTANCE", "TLS", "TTL", "PROTOCOL", "SEGMENT", "IN FLIGHT", "FAILED", "DENIED")
+_BRIEF: Final = 8
 _LISTS: Final = ("apps", "spaces", "orgs")
 
 
@@ -35,10 +36,16 @@ def _rows(route: Json, label: Label, wide: bool) -> Iterator[tuple[object, ...]]
             policy_text(route, label if wide else None),
             f"{endpoint.get('address')} (denied)" if endpoint.get("denied") else endpoint.get("address"),
             age_text(endpoint),
-            label(owner.get("app")),
+            label(owner.get("app")) if wide else brief(label(owner.get("app")), owner.get("app")),
             len(warnings) if isinstance(warnings, list) and warnings else None,
         )
         yield (*row, *_more(endpoint, owner, label)) if wide else row
+
+
+def brief(shown: str, guid: object) -> str:
+    """`name (GUID)` with no more of the GUID than tells it apart: the wide table has all of it."""
+    whole = f"({guid})"
+    return shown.replace(whole, f"({str(guid)[:_BRIEF]}...)") if len(whole) > 2 * _BRIEF else shown
 
 
 def _more(endpoint: Json, owner: Json, label: Label) -> tuple[object, ...]:

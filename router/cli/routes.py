@@ -1,7 +1,7 @@
 """Show the live routes of a running router: policy, warnings, age and owner.
 
-Promises: asks the status endpoint, prints what it says, escaped; a GUID is never hidden behind a name. Refuses to judge: what a
-policy does is the router's own word.
+Promises: asks the status endpoint, prints what it says, escaped; a GUID is never hidden behind a name, only cut short.
+Refuses to judge: what a policy does is the router's own word.
 """
 
 import argparse
@@ -72,7 +72,8 @@ def _asked(place: Place, path: str, query: dict[str, str]) -> dict[str, Any]:
 
 
 def _as_text(arguments: argparse.Namespace, answer: dict[str, Any], warnings: dict[str, Any] | None, label: Label) -> str:
-    lines = [as_table(answer, label, wide=arguments.wide)]
+    none = "no route fits" if any(getattr(arguments, name) is not None for name in _FILTERS) else "no route is registered"
+    lines = [as_table(answer, label, wide=arguments.wide) if answer["routes"] else none]
     if arguments.warnings:
         lines += warning_lines(answer, warnings)
     return "\n".join(lines)

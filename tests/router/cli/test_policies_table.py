@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from router.cli.policies_table import Json, age_text, as_table, duration, names_heard, policy_text, warning_lines
+from router.cli.policies_table import Json, age_text, as_table, brief, duration, names_heard, policy_text, warning_lines
 
 
 def plain(guid: str | None) -> str:
@@ -40,6 +40,17 @@ def test_a_route_has_a_line_an_endpoint_and_routes_are_sorted() -> None:
         ["0.example", "-", "apps(2)", "-", "-", "-", "-"],
         *[["a.example", "*.example", "apps(2)", "10.0.0.1:80", "7s", "app-1", "1"]] * 2,
     ]
+
+
+def test_a_guid_behind_a_name_is_cut_short() -> None:
+    """And neither one without a name, nor a short one; the wide table has all of it."""
+    guid = "5b3f1e7c-6f0e-4a52-8f0d-0d4f6f0f8a11"
+    for shown, expected in ((f"shop ({guid})", "shop (5b3f1e7c...)"), (guid, guid)):
+        assert expected == brief(shown, guid)
+    assert brief("shop (app-1)", "app-1") == "shop (app-1)"
+    named = {**route(part()), "owners": [{"app": guid}], "endpoints": [{"app": guid}]}
+    for wide, expected in ((False, "shop (5b3f1e7c...)"), (True, f"shop ({guid})")):
+        assert expected in as_table({"routes": [named]}, lambda one: f"shop ({one})", wide=wide)
 
 
 def test_the_wide_table_has_the_lists_and_the_owner_of_each_endpoint() -> None:

@@ -80,6 +80,13 @@ def test_filters_are_the_routers(url: str, capsys: pytest.CaptureFixture[str]) -
     assert json.loads(capsys.readouterr().out) == {"routes": []}
 
 
+def test_an_empty_table_is_said_in_words(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether there is nothing at all, or nothing that fits."""
+    words = ["--host", "*.example", "--app", "a", "--domain", "*.d"]
+    assert main(["routes", "--url", url, *words]) == 0
+    assert capsys.readouterr().out == "no route fits\n"
+
+
 def test_warnings_stand_below_the_table(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["routes", "--url", url, "--warnings"]) == 0
     assert capsys.readouterr().out.splitlines()[3:] == [
