@@ -8,11 +8,14 @@ Source: requirement 289; Cloud Foundry's security groups: `protocol`, `destinati
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Final
 
 from registry.problems import Problem, printable
 from router.bosh.document import Node
 
 Rule = dict[str, str]
+
+FORM: Final = "an address, a network (10.0.1.0/24) or a range (10.0.1.5-10.0.1.9)"
 
 
 def security_group(addresses: Iterable[Node], port: int) -> tuple[list[Rule], tuple[Problem, ...]]:
@@ -23,8 +26,7 @@ def security_group(addresses: Iterable[Node], port: int) -> tuple[list[Rule], tu
         destination = destination_of(address.content)
         if destination is None:
             said = f"'{printable(str(address.content), 80)}'"
-            expected, remedy = "an address, a network (10.0.1.0/24) or a range (10.0.1.5-10.0.1.9)", "correct it"
-            problems.append(Problem(address.file, address.line, "", said, expected, remedy))
+            problems.append(Problem(address.file, address.line, "static_ips", said, FORM, "correct it"))
         else:
             about = "apps to the router's mTLS domains"
             rules[destination] = {"protocol": "tcp", "destination": destination, "ports": str(port), "description": about}

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from router.cli.bosh_arguments import add_manifest, read_texts, read_variables
+from router.cli.output import cell
 
 if TYPE_CHECKING:
     from registry.problems import Problem
@@ -22,13 +23,22 @@ EXAMPLE = "vestibule bosh security-group --address 10.0.1.5 --address 10.0.1.6"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_manifest(parser, required=False)
-    parser.add_argument("--address", metavar="A", action="append", default=[], help="an address, network or range of routers")
+    text = "an address, network or range of routers"
+    parser.add_argument("--address", metavar="A", type=_address, action="append", default=[], help=text)
     parser.add_argument("--port", type=_port, help="their TLS port (default: as the deployment says, or 443)")
+
+
+def _address(text: str) -> str:
+    from router.bosh.security_group import FORM, destination_of
+
+    if destination_of(text) is None:
+        raise argparse.ArgumentTypeError(f"{cell(text)!r} is none; expected {FORM}")
+    return text
 
 
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:6]) < 65536:
-        raise argparse.ArgumentTypeError("1 to 65535 is a port")
+        raise argparse.ArgumentTypeError(f"{cell(text)!r} is no port; expected 1 to 65535")
     return int(text)
 
 

@@ -44,7 +44,6 @@ def test_a_deployment_gives_addresses_and_port(tmp_path: Path, capsys: pytest.Ca
     ("words", "said"),
     [
         ([], "no address; give -m FILE or --address"),
-        (["--address", "router.example"], "an address, a network (10.0.1.0/24) or a range"),
         (["-m", "/no/such"], "No such file"),
         (["-m", "{d}", "--job", "none"], "choose with --job NAME"),
         (["-m", "{d}", "--job", "other"], "no static_ips in the instance group; give --address"),
@@ -75,3 +74,9 @@ def test_a_port_whose_variable_has_no_value_is_no_guess(tmp_path: Path, capsys: 
 def test_a_wrong_port_is_a_wrong_call(port: str) -> None:
     """Exit 2."""
     assert run("--address", "10.0.1.5", "--port", port) == 2
+
+
+def test_what_is_no_address_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, and what an address looks like."""
+    assert run("--address", "router.example") == 2
+    assert "'router.example' is none; expected an address, a network (10.0.1.0/24) or a range" in capsys.readouterr().err
