@@ -110,6 +110,15 @@ def test_policies_and_warnings_are_json_that_nobody_keeps(desk: Desk) -> None:
     assert value(desk.ask("/warnings"))["config"] == [PROBLEM.as_json()]
 
 
+def test_a_tap_is_an_event_stream(desk: Desk) -> None:
+    """As the HTML standard names it, so that a browser's EventSource or `curl -N` can listen; HEAD listens to nothing."""
+    for method in ("GET", "HEAD"):
+        response = desk.ask("/tap?host=a.example", method=method)
+        assert (b"content-type", b"text/event-stream") in response.fields
+        assert (b"cache-control", b"no-store") in response.fields
+    assert len(desk.tap.listeners) == 1
+
+
 def test_policies_can_be_asked_for_by_host_app_and_domain(desk: Desk) -> None:
     """A host in any spelling."""
     for query in (
