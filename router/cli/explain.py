@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from registry.names import Names
     from registry.table import RouteTable
     from router.config.model import Config
-    from router.inspect.explain import Question
+    from router.inspect.explanation import Question
 
 EXAMPLE = "vestibule explain -c router.yml -m manifest.yml --host api.apps.mtls.internal --cert instance.crt"
 
@@ -97,8 +97,9 @@ def _check_call(arguments: argparse.Namespace) -> None:
 
 def _offline(arguments: argparse.Namespace, names: "Names") -> dict[str, Any]:
     from router.config.compile import CompileError
-    from router.inspect.explain import explain, scene_of_config
+    from router.inspect.explain import explain
     from router.inspect.explain_http import why_not
+    from router.inspect.scene import scene_of_config
     from router.wire.malformed import Malformed
 
     config = _config(arguments.config)
@@ -182,8 +183,8 @@ def _owned(table: "RouteTable", arguments: argparse.Namespace) -> "RouteTable":
 
 
 def _question(arguments: argparse.Namespace) -> "Question":
-    from router.inspect.explain import Question
     from router.inspect.explain_http import NO_SNI
+    from router.inspect.explanation import Question
 
     chain = _chain(arguments.cert) if arguments.cert else None
     return Question(

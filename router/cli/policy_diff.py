@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from registry.problems import Problem
     from router.inspect.callers import CallersRead, KnownCaller
     from router.inspect.difference import Change
-    from router.inspect.explain import Scene
     from router.inspect.live_routes import LiveRoutes
-    from router.inspect.population import Side
+    from router.inspect.scene import Scene
 
 EXAMPLE = "vestibule policy diff router.yml router.yml.new -m manifest.yml --callers callers.yml"
 
@@ -160,17 +159,10 @@ def _compare(
     from router.inspect.answers import asker
     from router.inspect.difference import authorities, compare, pairs
 
-    before, after = _judged(old), _judged(new)
     registered = live.callers if live is not None else {}
-    asked = pairs(before, after, known, registered, _pattern(arguments.host))
+    asked = pairs(old, new, known, registered, _pattern(arguments.host))
     now = time.time()
-    return _Changes(compare(asked, asker(old, now), asker(new, now)), authorities(before, after), len(asked))
-
-
-def _judged(scene: "Scene") -> "Side":
-    from router.inspect.population import Side
-
-    return Side(scene.domains, scene.table, scene.deny, scene.open_policy.fingerprint)
+    return _Changes(compare(asked, asker(old, now), asker(new, now)), authorities(old, new), len(asked))
 
 
 def _pattern(text: str | None) -> str | None:

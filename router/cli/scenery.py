@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from registry.problems import Problem
     from registry.table import RouteTable
     from router.inspect.callers import KnownCaller
-    from router.inspect.explain import Scene
+    from router.inspect.scene import Scene
 
 
 class Scenery(NamedTuple):
@@ -38,8 +38,8 @@ def scenery(
     from registry.manifest import manifest_table
     from router.cli.check import load_config
     from router.config.compile import compile_domains
-    from router.inspect.explain import scene_of_config
     from router.inspect.owners import with_owners
+    from router.inspect.scene import scene_of_config
 
     loaded = load_config(config, os.environ)
     if loaded.config is None:

@@ -5,9 +5,10 @@ to know what is expected.
 """
 
 from authz.remedy import Remedy
-from router.inspect.explain import Scene, explain
+from router.inspect.explain import explain
 from router.inspect.explanation import Explanation, Question
 from router.inspect.judgement import Ask, Asked, Seen
+from router.inspect.scene import Scene
 
 
 def asker(scene: Scene, now_epoch: float) -> Ask:

@@ -14,7 +14,8 @@ from identity.caller import Caller, Guid
 from registry.hostname import covers
 from router.inspect.callers import KnownCaller
 from router.inspect.judgement import Ask, Asked, Seen, seen_json
-from router.inspect.population import EVERYBODY, KNOWN, WIDTHS, WITHOUT_CERTIFICATE, Person, Place, Side, people, places
+from router.inspect.population import EVERYBODY, KNOWN, WIDTHS, WITHOUT_CERTIFICATE, Person, Place, people, places
+from router.inspect.scene import Scene
 
 Kind = Literal["opened", "closed", "rule"]
 
@@ -55,8 +56,8 @@ class Change(NamedTuple):
 
 
 def pairs(
-    old: Side,
-    new: Side,
+    old: Scene,
+    new: Scene,
     known: Iterable[KnownCaller],
     seen: Mapping[Guid, KnownCaller],
     host: str | None = None,
@@ -143,14 +144,14 @@ def _what(change: Change) -> tuple[object, ...]:
     return change.kind, *((change.old.rule, change.new.rule) if change.kind == "rule" else ())
 
 
-def authorities(old: Side, new: Side) -> tuple[tuple[str, str], ...]:
+def authorities(old: Scene, new: Scene) -> tuple[tuple[str, str], ...]:
     """Where other certificates are accepted than before, as (old pattern, new pattern): for whom, nobody can list."""
     patterns = [domain.pattern for side in (old, new) for domain in side.domains.policies]
     found = set()
     for host in [*patterns, *(place.host for place in places(old, new))]:
         before, after = (side.domains.claim(host.replace("*", "any", 1)) for side in (old, new))
         if before is None and after is None:
-            if old.open_policy != new.open_policy:
+            if old.open_policy.fingerprint != new.open_policy.fingerprint:
                 found.add((NO_DOMAIN, NO_DOMAIN))
         elif before is not None and after is not None and before.client_policy != after.client_policy:
             found.add((before.pattern, after.pattern))

@@ -6,23 +6,22 @@ Promises: asks the very functions that the data plane asks, in its order (router
 check_binding, lookup, normalised_path, decide, in_scope, deny_scope, and for a certificate the handshake's own context
 (router/tls/rehearsal.py); a behaviour test holds its answers against real calls. Changes nothing: no cursor of a pool moves.
 Foresees what policy says, not what load and networks do: whether an endpoint answers is not asked.
-Refuses to know where a scene comes from, and how an explanation is shown.
+Refuses to know where a scene comes from (scene.py), and how an explanation is shown.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from cryptography import x509
 
 from authz.binding import TlsBinding, check_binding
 from authz.decide import decide, deny_scope
 from authz.decision import Allow, Check, Decision, Deny
-from authz.deny import DenyLists, denied_request
+from authz.deny import denied_request
 from authz.domain import DomainPolicy, DomainTable
 from authz.policy import NO_POLICY
 from authz.remedy import Remedy, Step, remedy
@@ -31,24 +30,17 @@ from identity.certificate import IdentityError, read_caller, read_subject
 from registry.balance import in_scope
 from registry.endpoint import Pool, Route
 from registry.hostname import Host, canonical, covers
-from registry.names import NO_NAMES, Names
 from registry.sieve import sift
-from registry.table import RouteTable
-from router.config.compile import compile_domains, compile_open_policy
-from router.config.deny import deny_lists
-from router.config.model import Config
 from router.inspect.explanation import Claim, Explanation, Handshake, Mark, Question, Status
+from router.inspect.scene import Scene
 from router.l7.refusal import REFUSALS, Code, malformed
 from router.l7.target import Target, normalised_path, resolve_target
-from router.live import Snapshot
 from router.tls.certificates import UNREADABLE
 from router.tls.contexts import ClientPolicy
 from router.tls.rehearsal import Rehearsed, rehearse
 from router.wire.client_hello import read_server_name
 from router.wire.http1 import HeadLimits, parse_request_head
 from router.wire.malformed import Malformed
-
-__all__ = ["Explanation", "Handshake", "Question", "Scene", "explain", "scene_of", "scene_of_config"]
 
 MAX_HEAD: Final = 64 * 1024
 
@@ -70,37 +62,6 @@ _WHY: Final = {
     "certificate_metadata": "the certificate's subject is not among those allowed below its authority",
 }
 """Reasons of a failed handshake in words; any other stands for itself."""
-
-
-class Scene(NamedTuple):
-    """Where a call would happen: the operator's will, and the routes. `policies` are by pattern, `open_policy` is that of hosts
-    in no domain.
-    """
-
-    domains: DomainTable
-    policies: Mapping[str, ClientPolicy]
-    deny: DenyLists
-    table: RouteTable
-    names: Names = NO_NAMES
-    open_policy: ClientPolicy = ClientPolicy()
-
-    def policy_of(self, domain: DomainPolicy | None) -> ClientPolicy:
-        """What a handshake of this domain (None: of no domain) must enforce."""
-        return self.open_policy if domain is None else self.policies[domain.pattern]
-
-
-def scene_of(snapshot: Snapshot, table: RouteTable, names: Names | None = None) -> Scene:
-    """The scene of a running router."""
-    found = {domain.pattern: snapshot.client_policy(domain.pattern) for domain in snapshot.domains.policies}
-    policies = {pattern: policy for pattern, policy in found.items() if policy is not None}
-    open_policy = snapshot.client_policy(None) or ClientPolicy()
-    return Scene(snapshot.domains, policies, snapshot.deny, table, snapshot.names if names is None else names, open_policy)
-
-
-def scene_of_config(config: Config, table: RouteTable, names: Names = NO_NAMES) -> Scene:
-    """The scene of a configuration that does not run. Raises CompileError."""
-    domains, policies = compile_domains(config)
-    return Scene(domains, policies, deny_lists(config.deny), table, names, compile_open_policy(config))
 
 
 def explain(question: Question, scene: Scene, now_epoch: float) -> Explanation | Malformed:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from identity.caller import Caller, shown
-from router.inspect.explain import Question, Scene, explain
+from router.inspect.explain import explain
+from router.inspect.explanation import Question
 from router.inspect.policies import compact
 from router.inspect.query import JSON, UNCACHED, BadQuery, read_guids, read_query, refused
+from router.inspect.scene import Scene
 from router.observe.endpoints import Handler, Response
 from router.wire.http1 import RequestHead
 from router.wire.malformed import Malformed

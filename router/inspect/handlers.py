@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from registry.problems import Problem
-from router.inspect.explain import scene_of
 from router.inspect.explain_http import explain_handler
 from router.inspect.policies import Wanted, render_policies
 from router.inspect.query import JSON, TEXT, UNCACHED, BadQuery, read_guids, read_host, read_query, refused
+from router.inspect.scene import scene_of
 from router.inspect.warnings import render_warnings
 from router.live import Live
 from router.observe.endpoints import Handler, Response, authenticated

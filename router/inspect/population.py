@@ -18,14 +18,12 @@ from functools import lru_cache
 from itertools import product
 from typing import Final, NamedTuple
 
-from authz.deny import NO_DENY, DenyLists
-from authz.domain import DomainTable
 from authz.policy import MtlsOptions, RoutePolicies
 from identity.caller import Caller, Guid
 from registry.endpoint import Route
 from registry.hostname import Host
-from registry.table import RouteTable
 from router.inspect.callers import KnownCaller
+from router.inspect.scene import Scene
 
 Width = int
 """How many a line speaks of: the smaller, the more."""
@@ -38,17 +36,6 @@ EVERYBODY: Final = "anybody with a certificate"
 _SCOPE_TAGS: Final = {"orgs": "organization_id", "spaces": "space_id"}
 _SCOPES: Final = {"orgs": "org", "spaces": "space"}
 _ANY: Final = "any"
-
-
-class Side(NamedTuple):
-    """One of the two states: the operator's domains and deny lists, and the routes. `open_policy` is the fingerprint of what a
-    handshake of hosts in no domain enforces.
-    """
-
-    domains: DomainTable
-    table: RouteTable
-    deny: DenyLists = NO_DENY
-    open_policy: str = ""
 
 
 class Place(NamedTuple):
@@ -69,7 +56,7 @@ class Person(NamedTuple):
     subject: str
 
 
-def places(old: Side, new: Side) -> tuple[Place, ...]:
+def places(old: Scene, new: Scene) -> tuple[Place, ...]:
     """Every route of either side; one with a `*` once for each domain or denied host below it, and once for the rest."""
     found: dict[tuple[str, str], Place] = {}
     patterns = {
@@ -99,7 +86,7 @@ def _unused(suffix: str, exact: Collection[str]) -> str:
     return next(name for name in names if name not in exact)
 
 
-def people(place: Place, old: Side, new: Side, known: Mapping[Guid, KnownCaller]) -> Iterator[Person]:
+def people(place: Place, old: Scene, new: Scene, known: Mapping[Guid, KnownCaller]) -> Iterator[Person]:
     """Whom to ask about at a place. `known`: whose space and org are told, by app."""
     apps, spaces, orgs = (_kinds(_lists(place, old, kind), _lists(place, new, kind)) for kind in ("apps", "spaces", "orgs"))
     nobody = _unnamed({guid for kind in (*apps, *spaces, *orgs) for guid in kind.guids})
@@ -168,7 +155,7 @@ def _standing(lists: _Lists, guid: Guid) -> list[str]:
     return sorted(what for what, each in lists if guid in each)
 
 
-def _lists(place: Place, side: Side, kind: str) -> _Lists:
+def _lists(place: Place, side: Scene, kind: str) -> _Lists:
     """Every list of this kind of GUID that a side judges by at this place."""
     domain = side.domains.claim(place.host)
     route = side.table.lookup(place.host, place.path)

@@ -16,7 +16,9 @@ from registry.table import RouteTable
 from router.cli.status_client import Place as Status
 from router.cli.status_client import fetch
 from router.config.load import load
-from router.inspect.explain import Explanation, Question, Scene, explain, scene_of_config
+from router.inspect.explain import explain
+from router.inspect.explanation import Explanation, Question
+from router.inspect.scene import Scene, scene_of_config
 from tests.behaviour.conftest import (
     ANY,
     EXACT,

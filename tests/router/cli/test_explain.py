@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from router.cli import main
-from router.inspect.explain import scene_of_config
 from router.inspect.explain_http import explain_handler
+from router.inspect.scene import scene_of_config
 from router.wire.http1 import HeadLimits, RequestHead, parse_request_head
 from tests.router.desk import settings
 from tests.router.inspect.shop import said, table_of

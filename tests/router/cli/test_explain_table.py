@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from identity.caller import Caller, Guid
 from registry.names import Names
 from router.cli.explain_table import as_text
-from router.inspect.explain import Explanation, Question, explain, scene_of_config
+from router.inspect.explain import explain
+from router.inspect.explanation import Explanation, Question
+from router.inspect.scene import scene_of_config
 from tests.router.desk import settings
 from tests.router.inspect.shop import said, table_of
 from tests.support.certs import authority

@@ -9,8 +9,8 @@ from authz.domain import DomainPolicy
 from identity.caller import Caller, Guid
 from router.inspect.answers import asker
 from router.inspect.callers import KnownCaller
-from router.inspect.explain import Scene
 from router.inspect.judgement import Ask, Asked
+from router.inspect.scene import Scene
 from router.tls.certificates import read_certificates
 from router.tls.contexts import ClientPolicy
 from tests.router.inspect.worlds import Routes, domain, side

@@ -17,11 +17,12 @@ from registry.endpoint import Pool, Route
 from registry.hostname import Host
 from registry.names import Names
 from registry.table import RouteTable
-from router.inspect.explain import Explanation, Question, Scene, explain, scene_of, scene_of_config
-from router.inspect.explanation import Claim
+from router.inspect.explain import explain
+from router.inspect.explanation import Claim, Explanation, Question
+from router.inspect.scene import Scene, scene_of_config
 from router.wire.malformed import Malformed
 from tests.router.desk import settings
-from tests.router.inspect.shop import said, snapshot_of, table_of
+from tests.router.inspect.shop import said, table_of
 from tests.support.certs import CA, SERVER_ONLY, Credential, authority
 from tests.support.router import mtls_domain
 
@@ -340,17 +341,6 @@ def test_a_route_all_of_whose_endpoints_are_denied() -> None:
     other = Caller(Guid("app-b"), Guid("space-2"), Guid("org-2"))
     found = asked(both._replace(deny=lists), caller=other)
     assert (found.status, found.rule) == (403, "deny:spaces")
-
-
-def test_a_running_snapshot_makes_the_same_scene() -> None:
-    """scene_of and scene_of_config agree."""
-    with snapshot_of(mtls_domains=[mtls_domain("*.east.example", EAST, orgs=["org-9"])]) as snapshot:
-        table = table_of(said(HOST))
-        live = scene_of(snapshot, table, Names({"org-1": "shop"}))
-        files = scene_of_config(snapshot.config, table, Names({"org-1": "shop"}))
-        one, other = (asked(where, caller=ALICE).as_json() for where in (live, files))
-        assert one == other
-        assert one["names"] == {"org-1": "shop"}
 
 
 def test_names_decide_nothing() -> None:

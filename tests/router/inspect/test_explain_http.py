@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.caller import Caller, Guid
-from router.inspect.explain import Question, scene_of_config
 from router.inspect.explain_http import explain_handler, read_question, why_not
+from router.inspect.explanation import Question
 from router.inspect.query import BadQuery
+from router.inspect.scene import scene_of_config
 from router.observe.endpoints import Response
 from router.wire.http1 import HeadLimits, RequestHead, parse_request_head
 from router.wire.malformed import Malformed

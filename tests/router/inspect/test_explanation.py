@@ -8,8 +8,9 @@ from typing import Any
 from identity.caller import Caller, Guid
 from identity.certificate import IdentityError
 from registry.names import Names
-from router.inspect.explain import Explanation, Question, Scene, explain, scene_of_config
-from router.inspect.explanation import MAX_INSTANCES
+from router.inspect.explain import explain
+from router.inspect.explanation import MAX_INSTANCES, Explanation, Question
+from router.inspect.scene import Scene, scene_of_config
 from tests.router.desk import settings
 from tests.router.inspect.shop import said, table_of
 from tests.support.certs import authority

@@ -12,7 +12,8 @@ from identity.caller import Caller, Guid
 from router.inspect.callers import KnownCaller
 from router.inspect.difference import pairs
 from router.inspect.judgement import Asked
-from router.inspect.population import ANYBODY, Place, Side, people, places
+from router.inspect.population import ANYBODY, Place, people, places
+from router.inspect.scene import Scene
 from tests.router.inspect.worlds import Routes, asking, domain, side
 
 
@@ -37,7 +38,7 @@ def test_a_denied_host_below_a_wildcard_is_a_place() -> None:
     assert [place.host for place in places(side({}), shut)] == ["any.example", "any.far.example", "out.example"]
 
 
-def names(old: Side, new: Side, known: dict[Guid, KnownCaller] | None = None) -> list[str]:
+def names(old: Scene, new: Scene, known: dict[Guid, KnownCaller] | None = None) -> list[str]:
     (place,) = places(old, new)
     return [person.caller.name for person in people(place, old, new, known or {})][2:]
 
@@ -125,7 +126,7 @@ DENIED = st.sets(st.sampled_from(list(map(Guid, GUIDS))), max_size=1).map(frozen
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> Side:
+def worlds(draw: st.DrawFn) -> Scene:
     routes: Routes = {"x.mtls.example": draw(OPTIONS)} if draw(st.integers(0, 9)) else {}
     claimed: tuple[DomainPolicy, ...] = draw(DOMAINS)
     deny = DenyLists(apps=draw(DENIED), spaces=draw(DENIED), orgs=draw(DENIED))
@@ -134,7 +135,7 @@ def worlds(draw: st.DrawFn) -> Side:
 
 @given(worlds(), worlds())
 @settings(max_examples=150, deadline=None)
-def test_no_caller_at_all_is_moved_that_nobody_asked_about(old: Side, new: Side) -> None:
+def test_no_caller_at_all_is_moved_that_nobody_asked_about(old: Scene, new: Scene) -> None:
     """For every caller there could be, somebody is asked about whom both sides answer the same."""
     asked = pairs(old, new, (), {})
     one, other = asking(old), asking(new)

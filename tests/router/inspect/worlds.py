@@ -14,7 +14,7 @@ from registry.ledger import Ledger, LedgerSettings
 from registry.message import Malformed, parse_message
 from registry.table import RouteTable
 from router.inspect.judgement import Ask, Asked, Seen
-from router.inspect.population import Side
+from router.inspect.scene import Scene
 
 Routes = Mapping[str, Mapping[str, object]]
 """uri -> options."""
@@ -41,12 +41,12 @@ def table(routes: Routes, **more: Any) -> RouteTable:
     return ledger.publish()
 
 
-def side(routes: Routes, *domains: DomainPolicy, deny: DenyLists = NO_DENY, **more: Any) -> Side:
+def side(routes: Routes, *domains: DomainPolicy, deny: DenyLists = NO_DENY, **more: Any) -> Scene:
     """One state of the world."""
-    return Side(DomainTable(domains), table(routes, **more), deny)
+    return Scene(DomainTable(domains), {}, deny, table(routes, **more))
 
 
-def asking(world: Side) -> Ask:
+def asking(world: Scene) -> Ask:
     """What the doors of this world answer to callers whose handshake went well."""
 
     def ask(asked: Asked) -> Seen:
