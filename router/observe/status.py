@@ -1,9 +1,9 @@
 """The operator's HTTP server: a thin shell around endpoints.py; listeners for health, routes, metrics.
 
-Promises: at most MAX_CONNECTIONS at a time (for one more the oldest that still owes its head is closed, else that one), a head
-of at most MAX_HEAD bytes within HEAD_SECONDS, an answer within ANSWER_SECONDS (a stream within STREAM_SECONDS, while its client
-takes each piece within PIECE_SECONDS), one request a connection; nothing a client sends raises out of here; `close` leaves no
-connection behind.
+Promises: at most MAX_CONNECTIONS at a time (for one more the oldest that owes its head, or has had its answer, is closed, else
+that one), a head of at most MAX_HEAD bytes within HEAD_SECONDS, an answer within ANSWER_SECONDS (a stream within STREAM_SECONDS,
+while its client takes each piece within PIECE_SECONDS), one request a connection, and after it LINGER_SECONDS to take the rest
+and to close; nothing a client sends raises out of here; `close` leaves no connection behind.
 Refuses to know what is answered. Not on the data path, so asyncio's streams and the standard library's TLS
 serve here.
 """
@@ -35,6 +35,7 @@ HEAD_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 STREAM_SECONDS = 3600.0
 PIECE_SECONDS = 30.0
+LINGER_SECONDS = 5.0
 PAUSE_SECONDS = 0.2
 CLOSE_SECONDS = 1.0
 
@@ -49,7 +50,7 @@ class StatusServer:
         self._listening: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._open: set[asyncio.Task[None]] = set()
-        self._silent: dict[asyncio.Task[None], None] = {}  # of the open ones those without a head, oldest first
+        self._spare: dict[asyncio.Task[None], None] = {}  # of the open ones, in order: no head yet, or the answer already
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; return the port (a free one, if `port` is 0). OSError if the address is taken."""
@@ -84,16 +85,16 @@ class StatusServer:
                 continue
             task = loop.create_task(self._serve(loop, sock))
             self._open.add(task)
-            self._silent[task] = None
+            self._spare[task] = None
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._open.discard(task)
-        self._silent.pop(task, None)
+        self._spare.pop(task, None)
 
     def _shed(self) -> bool:
-        """Make room: whoever has said nothing for longest goes, or silence could keep the load balancers' probes out."""
-        oldest = next(iter(self._silent), None)
+        """Make room: whoever has said nothing, or not left, for longest goes, or it could keep the load balancers' probes out."""
+        oldest = next(iter(self._spare), None)
         if oldest is None:
             return False
         self._ended(oldest)
@@ -105,23 +106,26 @@ class StatusServer:
         reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport: asyncio.Transport | None = None
+        task = asyncio.current_task()
+        assert task is not None
         try:
             async with asyncio.timeout(self._head_seconds):
                 transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, ssl=self._tls)
                 request = await _read_head(reader)
-            task = asyncio.current_task()
-            assert task is not None
-            self._silent.pop(task, None)
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             if request is not None:
-                writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+                self._spare.pop(task, None)
                 await self._answer(request, writer, reader)
+                self._spare[task] = None
             transport.close()
+            async with asyncio.timeout(LINGER_SECONDS):  # what is not yet sent, and TLS's goodbye: the client may never take them
+                await writer.wait_closed()
         except (OSError, TimeoutError):
             pass
         finally:
             if transport is None:
                 sock.close()
-            elif not transport.is_closing():
+            else:
                 transport.abort()
 
     async def _answer(self, request: RequestHead | Malformed, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:

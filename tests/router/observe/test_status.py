@@ -1,6 +1,8 @@
 """router/observe/status.py: the operator's HTTP server, over real sockets and real TLS."""
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -340,6 +342,60 @@ def test_silent_handshakes_keep_nobody_out(authority: trustme.CA) -> None:
             return answer
 
     assert run(main).endswith(b"ok\n")
+
+
+def test_clients_that_take_their_answer_and_stay_are_counted(authority: trustme.CA) -> None:
+    """Attack 76: TLS waits half a minute for a goodbye that never comes; who is waited for still counts, and makes room."""
+    context = client_tls(authority)
+
+    def ask(port: int) -> ssl.SSLSocket:
+        client = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
+        client.sendall(REQUEST)
+        assert client.recv(8) == b"HTTP/1.1"
+        return client
+
+    async def main() -> bytes:
+        async with serving(server_tls(authority, verify=False)) as port:
+            before = len(os.listdir("/proc/self/fd"))
+            staying = [await asyncio.to_thread(ask, port) for _ in range(2 * MAX_CONNECTIONS)]
+            held = len(os.listdir("/proc/self/fd")) - before
+            for client in staying:
+                client.close()
+            assert held <= len(staying) + MAX_CONNECTIONS + 4
+        return b""
+
+    run(main)
+
+
+def test_a_client_that_never_takes_the_rest_of_its_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack 76: what waits to be sent after the handler has ended has a deadline too."""
+    monkeypatch.setattr(status, "LINGER_SECONDS", 0.05)
+
+    async def main() -> bytes:
+        handlers: dict[str, Handler] = {"/": lambda _: Response(200, [], b"x" * 60_000)}
+        server = StatusServer(handlers)
+        port = await server.start("127.0.0.1", 0)
+        assert server._listening is not None
+        server._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            await loop.sock_sendall(client, b"GET / HTTP/1.0\r\n\r\n")
+            while not server._open:
+                await asyncio.sleep(0)
+            await asyncio.wait(server._open, timeout=5)
+            assert not server._open
+            got = 0
+            with suppress(ConnectionResetError):
+                while data := await loop.sock_recv(client, 65536):
+                    got += len(data)
+            assert got < 60_000
+        await server.close()
+        return b""
+
+    run(main)
 
 
 def test_a_client_certificate_opens_a_verified_endpoint(authority: trustme.CA) -> None:
