@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from router.cli.files import content, from_folder, unreadable
 from router.cli.manifests import add_manifests
 from router.cli.output import add_output, cell, paint, show, table
-from router.cli.scenery import Scenery, refuse, scenery
+from router.cli.scene_files import SceneRead, read_scene, refuse
 from router.cli.status_client import add_place, fetch, place_of
 from router.cli.wrong_call import WrongCall
 
@@ -145,11 +145,11 @@ def _seen(paths: list[str]) -> _Seen:
     return _Seen(tuple({caller.identity: caller for caller in callers}.values()), tuple(problems))
 
 
-def _side(arguments: argparse.Namespace, side: str, callers: "CallersRead", live: "LiveRoutes | None") -> Scenery:
+def _side(arguments: argparse.Namespace, side: str, callers: "CallersRead", live: "LiveRoutes | None") -> SceneRead:
     config = arguments.old if side == "old" else arguments.new or arguments.old
     manifests = [*arguments.manifest, *getattr(arguments, f"{side}_manifest")]
     named = argparse.Namespace(manifest=manifests, vars_file=arguments.vars_file, var=arguments.var)
-    return scenery(config, named, callers.callers, live.table if live is not None else None)
+    return read_scene(config, named, callers.callers, live.table if live is not None else None)
 
 
 def _compare(
@@ -209,5 +209,5 @@ def _row(change: "Change") -> tuple[object, ...]:
 
 def _coloured(line: str, change: "Change") -> str:
     if change.kind == "opened":
-        return paint(line, "red" if change.pair.person.width <= _WIDE else "yellow")
+        return paint(line, "red" if change.pair.who.width <= _WIDE else "yellow")
     return line

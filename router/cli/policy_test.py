@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from router.cli.files import content, from_folder, reason_of, unreadable
 from router.cli.manifests import add_manifests
 from router.cli.output import add_output, cell, paint, show, table
-from router.cli.scenery import Scenery, refuse, scenery, tell
+from router.cli.scene_files import SceneRead, read_scene, refuse, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _expectations(path: str) -> "tuple[Expectations, tuple[Problem, ...]]":
     return read.expectations, read.problems
 
 
-def _place(arguments: argparse.Namespace, expectations: "Expectations") -> Scenery:
+def _place(arguments: argparse.Namespace, expectations: "Expectations") -> SceneRead:
     """Where the cases are judged. A file with problems names nothing that could be believed."""
     from registry.problems import Problem
 
@@ -75,10 +75,12 @@ def _place(arguments: argparse.Namespace, expectations: "Expectations") -> Scene
     config = arguments.config or (str(folder / expectations.config) if expectations.config is not None else None)
     if config is None:
         expected, remedy = "a configuration: it says which domains ask for what", "add `config:`, or name one with -c FILE"
-        return Scenery(None, (Problem(arguments.expectations, 0, "config", "", expected, remedy),) if expectations.cases else ())
+        return SceneRead(
+            None, (Problem(arguments.expectations, 0, "config", "", expected, remedy),) if expectations.cases else ()
+        )
     manifests = [*(str(folder / name) for name in expectations.manifests), *arguments.manifest]
     named = argparse.Namespace(manifest=manifests, vars_file=arguments.vars_file, var=arguments.var)
-    return scenery(config, named, expectations.callers)
+    return read_scene(config, named, expectations.callers)
 
 
 def _write_junit(path: str, file: str, verdicts: "Sequence[Verdict]") -> bool:

@@ -13,8 +13,17 @@ from typing import Final, Literal, NamedTuple
 from identity.caller import Caller, Guid
 from registry.hostname import covers
 from router.inspect.callers import KnownCaller
+from router.inspect.distinct_callers import (
+    EVERYBODY,
+    KNOWN,
+    WIDTHS,
+    WITHOUT_CERTIFICATE,
+    DistinctCaller,
+    Place,
+    distinct_callers,
+    places,
+)
 from router.inspect.judgement import Ask, Asked, Seen, seen_json
-from router.inspect.population import EVERYBODY, KNOWN, WIDTHS, WITHOUT_CERTIFICATE, Person, Place, people, places
 from router.inspect.scene import Scene
 
 Kind = Literal["opened", "closed", "rule"]
@@ -28,7 +37,7 @@ _ORDER: Final[tuple[Kind, ...]] = ("opened", "closed", "rule")
 class Pair(NamedTuple):
     """Somebody at a place."""
 
-    person: Person
+    who: DistinctCaller
     place: Place
 
 
@@ -42,11 +51,11 @@ class Change(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """The change as plain JSON values."""
-        person, place = self.pair
+        who, place = self.pair
         return {
             "change": self.kind,
-            "caller": person.caller.name,
-            "width": WIDTHS[person.width],
+            "caller": who.caller.name,
+            "width": WIDTHS[who.width],
             "route": place.route,
             "host": place.host,
             "path": place.path,
@@ -66,15 +75,15 @@ def pairs(
     """Everybody at every place (of `host`, a pattern): `known` callers always, those `seen` where a list names their app. Raises
     ValueError for more than `limit`.
     """
-    always = [Person(caller, KNOWN, f"known {caller.name}") for caller in known]
+    always = [DistinctCaller(caller, KNOWN, f"known {caller.name}") for caller in known]
     told = {one.caller.identity for one in always} - {None}
     by_app = {**seen, **{caller.app: one.caller for one in always if (caller := _whole(one.caller)) is not None}}
     found: list[Pair] = []
     for place in places(old, new):
         if host is not None and not covers(host, place.host):
             continue
-        others = (person for person in people(place, old, new, by_app) if person.caller.identity not in told)
-        found += (Pair(person, place) for person in (*always, *others))
+        others = (who for who in distinct_callers(place, old, new, by_app) if who.caller.identity not in told)
+        found += (Pair(who, place) for who in (*always, *others))
         if len(found) > limit:
             raise ValueError(f"more than {limit} pairs of caller and route; ask about fewer hosts at a time with --host PATTERN")
     return tuple(found)
@@ -95,7 +104,7 @@ def compare(asked: Iterable[Pair], old: Ask, new: Ask) -> tuple[Change, ...]:
 
 
 def _change(pair: Pair, old: Ask, new: Ask) -> Change | None:
-    question = Asked(pair.person.caller, pair.place.host, pair.place.path)
+    question = Asked(pair.who.caller, pair.place.host, pair.place.path)
     before, after = old(question), new(question)
     kind = _kind(before, after)
     return Change(kind, pair, before, after) if kind is not None else None
@@ -108,18 +117,18 @@ def _kind(before: Seen, after: Seen) -> Kind | None:
 
 
 def _order(change: Change) -> tuple[object, ...]:
-    person, place = change.pair
-    return _ORDER.index(change.kind), person.width, place.host, place.path, person.caller.name
+    who, place = change.pair
+    return _ORDER.index(change.kind), who.width, place.host, place.path, who.caller.name
 
 
 def _together(asked: Sequence[tuple[Pair, Change | None]]) -> list[Change]:
     """The changes at one place, those that belong together as one."""
-    apart = [change for pair, change in asked if change is not None and pair.person.width in _ALONE]
+    apart = [change for pair, change in asked if change is not None and pair.who.width in _ALONE]
     subjects: dict[str, list[Change | None]] = {}
     for pair, change in asked:
-        if pair.person.width not in _ALONE:
-            subjects.setdefault(pair.person.subject, []).append(change)
-    anybody = sorted((one for one in asked if one[0].person.caller.identity is not None), key=lambda one: one[0].person.width)
+        if pair.who.width not in _ALONE:
+            subjects.setdefault(pair.who.subject, []).append(change)
+    anybody = sorted((one for one in asked if one[0].who.caller.identity is not None), key=lambda one: one[0].who.width)
     everybody = _as_one([change for _, change in anybody], EVERYBODY)
     if everybody is not None:
         return [*apart, everybody]
@@ -134,9 +143,9 @@ def _as_one(changes: Sequence[Change | None], name: str) -> Change | None:
     first = changes[0] if changes else None
     if first is None or any(change is None or _what(change) != _what(first) for change in changes):
         return None
-    person = first.pair.person
-    caller = replace(person.caller, name=name)
-    return first._replace(pair=first.pair._replace(person=person._replace(caller=caller)))
+    who = first.pair.who
+    caller = replace(who.caller, name=name)
+    return first._replace(pair=first.pair._replace(who=who._replace(caller=caller)))
 
 
 def _what(change: Change) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from router.inspect.callers import KnownCaller
 from router.inspect.difference import Change, authorities, compare, pairs
 from router.inspect.scene import Scene
 from router.tls.contexts import ClientPolicy
-from tests.router.inspect.test_population import worlds
+from tests.router.inspect.test_distinct_callers import worlds
 from tests.router.inspect.worlds import asking, domain, side
 
 HOST = "x.mtls.example"
@@ -22,7 +22,7 @@ def changes(old: Scene, new: Scene, *known: KnownCaller, host: str | None = None
 
 
 def lines(*found: Change) -> list[tuple[str, str]]:
-    return [(change.kind, change.pair.person.caller.name) for change in found]
+    return [(change.kind, change.pair.who.caller.name) for change in found]
 
 
 def test_an_app_that_is_added_is_opened_where_the_operator_admits_it() -> None:
@@ -53,7 +53,7 @@ def test_a_domain_that_goes_opens_its_routes_to_anybody_without_a_certificate() 
 def test_the_same_answer_by_another_rule_is_a_change_of_its_own() -> None:
     old, new = side({HOST: {"mtls_allowed_apps": "a-1"}}, domain()), side({HOST: {"mtls_allowed_orgs": "o-1"}}, domain())
     known = KnownCaller("front", Caller(Guid("a-1"), Guid("s-1"), Guid("o-1")))
-    found = {change.pair.person.caller.name: change for change in changes(old, new, known)}
+    found = {change.pair.who.caller.name: change for change in changes(old, new, known)}
     assert (found["front"].kind, found["front"].old.rule, found["front"].new.rule) == (
         "rule",
         "route:mtls_allowed_apps",
@@ -153,11 +153,10 @@ SWAPPED = {"opened": "closed", "closed": "opened", "rule": "rule"}
 def test_a_change_and_its_undoing_are_mirror_images(old: Scene, new: Scene) -> None:
     """Opened one way is closed the other way, for the same people at the same places."""
     there = {
-        (change.kind, change.pair.place, change.pair.person.caller.identity, change.old, change.new)
-        for change in changes(old, new)
+        (change.kind, change.pair.place, change.pair.who.caller.identity, change.old, change.new) for change in changes(old, new)
     }
     back = {
-        (SWAPPED[change.kind], change.pair.place, change.pair.person.caller.identity, change.new, change.old)
+        (SWAPPED[change.kind], change.pair.place, change.pair.who.caller.identity, change.new, change.old)
         for change in changes(new, old)
     }
     assert there == back

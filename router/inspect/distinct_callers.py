@@ -1,6 +1,6 @@
-"""Who can be told apart at which route, by either of two states of the world: whose access there is to compare.
+"""Which callers can be told apart at which route, by either of two scenes: whose access there is to compare.
 
-A GUID that neither state's lists name is like any other such GUID: "anybody" stands for all of them. So a route has as many
+A GUID that neither scene's lists name is like any other such GUID: "anybody" stands for all of them. So a route has as many
 kinds of callers as its lists, its domain's and the deny lists make, and those are asked about:
 
     anybody without a certificate; anybody with one; anybody in each org and space that is named; each app that is named
@@ -46,7 +46,7 @@ class Place(NamedTuple):
     route: str
 
 
-class Person(NamedTuple):
+class DistinctCaller(NamedTuple):
     """A kind of caller, or one of them, whose name says exactly who is meant. `subject`: who all those are together of whom this
     is one case, such as an app that may be in this org or in that.
     """
@@ -86,20 +86,20 @@ def _unused(suffix: str, exact: Collection[str]) -> str:
     return next(name for name in names if name not in exact)
 
 
-def people(place: Place, old: Scene, new: Scene, known: Mapping[Guid, KnownCaller]) -> Iterator[Person]:
+def distinct_callers(place: Place, old: Scene, new: Scene, known: Mapping[Guid, KnownCaller]) -> Iterator[DistinctCaller]:
     """Whom to ask about at a place. `known`: whose space and org are told, by app."""
     apps, spaces, orgs = (_kinds(_lists(place, old, kind), _lists(place, new, kind)) for kind in ("apps", "spaces", "orgs"))
     nobody = _unnamed({guid for kind in (*apps, *spaces, *orgs) for guid in kind.guids})
-    yield Person(KnownCaller("anybody without a certificate"), WITHOUT_CERTIFICATE, "anybody without a certificate")
+    yield DistinctCaller(KnownCaller("anybody without a certificate"), WITHOUT_CERTIFICATE, "anybody without a certificate")
     named = "anybody else with a certificate" if apps or spaces or orgs else EVERYBODY
-    yield Person(KnownCaller(named, Caller(nobody, nobody, nobody)), ANYBODY, named)
+    yield DistinctCaller(KnownCaller(named, Caller(nobody, nobody, nobody)), ANYBODY, named)
     for one in _apart(orgs):
         yield from _cases(ORG, f"anybody in org {one}", Caller(nobody, nobody, one.guids[0]), (), ())
     for one in _apart(spaces):
         yield from _cases(SPACE, f"anybody in space {one}", Caller(nobody, one.guids[0], nobody), (), orgs)
     for one in _apart(apps, known):
         if one.guids[0] in known:
-            yield Person(known[one.guids[0]], APP, known[one.guids[0]].name)
+            yield DistinctCaller(known[one.guids[0]], APP, known[one.guids[0]].name)
         else:
             yield from _cases(APP, f"app {one}", Caller(one.guids[0], nobody, nobody), spaces, orgs)
 
@@ -124,7 +124,9 @@ def _apart(kinds: Iterable[_Kind], known: Collection[Guid] = ()) -> Iterator[_Ki
             yield _Kind(tuple(guid for guid in kind.guids if guid not in alone), kind.steady)
 
 
-def _cases(width: Width, subject: str, caller: Caller, spaces: Sequence[_Kind], orgs: Sequence[_Kind]) -> Iterator[Person]:
+def _cases(
+    width: Width, subject: str, caller: Caller, spaces: Sequence[_Kind], orgs: Sequence[_Kind]
+) -> Iterator[DistinctCaller]:
     """The caller as it is, and in each kind of space and of org."""
     for space, org in product((None, *spaces), (None, *orgs)):
         inside = [f"{name} {kind}" for name, kind in (("space", space), ("org", org)) if kind is not None]
@@ -133,7 +135,7 @@ def _cases(width: Width, subject: str, caller: Caller, spaces: Sequence[_Kind], 
         placed = Caller(
             caller.app, space.guids[0] if space is not None else caller.space, org.guids[0] if org is not None else caller.org
         )
-        yield Person(KnownCaller(f"{subject}, if {where}" if where else subject, placed), width, subject)
+        yield DistinctCaller(KnownCaller(f"{subject}, if {where}" if where else subject, placed), width, subject)
 
 
 _Lists = tuple[tuple[str, frozenset[Guid]], ...]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from router.inspect.scene import Scene
 
 
-class Scenery(NamedTuple):
+class SceneRead(NamedTuple):
     """A scene, or why there is none; warnings of the manifests beside either."""
 
     scene: "Scene | None"
@@ -28,12 +28,12 @@ class Scenery(NamedTuple):
     warnings: "tuple[Problem, ...]" = ()
 
 
-def scenery(
+def read_scene(
     config: str,
     manifests: argparse.Namespace,
     callers: "Mapping[str, KnownCaller]",
     below: "RouteTable | None" = None,
-) -> Scenery:
+) -> SceneRead:
     """The scene of a configuration file and the manifests that `add_manifests` names; their routes replace those of `below`."""
     from registry.manifest import manifest_table
     from router.cli.check import load_config
@@ -43,15 +43,15 @@ def scenery(
 
     loaded = load_config(config, os.environ)
     if loaded.config is None:
-        return Scenery(None, (*loaded.problems, *load_manifests(manifests).problems))
+        return SceneRead(None, (*loaded.problems, *load_manifests(manifests).problems))
     enforces = demands_policies(compile_domains(loaded.config)[0])
     read = load_manifests(manifests, loaded.config.max_route_options_size, enforces)
     if read.problems:
-        return Scenery(None, read.problems, read.warnings)
+        return SceneRead(None, read.problems, read.warnings)
     table = with_owners(manifest_table(read.routes), callers)
     if below is not None:
         table = below.changed({(route.host, route.path): route for route in table})
-    return Scenery(scene_of_config(loaded.config, table), (), read.warnings)
+    return SceneRead(scene_of_config(loaded.config, table), (), read.warnings)
 
 
 def tell(problems: "Iterable[Problem]", kind: str) -> None:

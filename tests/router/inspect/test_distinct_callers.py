@@ -1,4 +1,4 @@
-"""router/inspect/population.py: who can be told apart at which route."""
+"""router/inspect/distinct_callers.py: who can be told apart at which route."""
 
 from itertools import product
 
@@ -11,8 +11,8 @@ from authz.domain import DomainPolicy
 from identity.caller import Caller, Guid
 from router.inspect.callers import KnownCaller
 from router.inspect.difference import pairs
+from router.inspect.distinct_callers import ANYBODY, Place, distinct_callers, places
 from router.inspect.judgement import Asked
-from router.inspect.population import ANYBODY, Place, people, places
 from router.inspect.scene import Scene
 from tests.router.inspect.worlds import Routes, asking, domain, side
 
@@ -40,14 +40,14 @@ def test_a_denied_host_below_a_wildcard_is_a_place() -> None:
 
 def names(old: Scene, new: Scene, known: dict[Guid, KnownCaller] | None = None) -> list[str]:
     (place,) = places(old, new)
-    return [person.caller.name for person in people(place, old, new, known or {})][2:]
+    return [who.caller.name for who in distinct_callers(place, old, new, known or {})][2:]
 
 
 def test_whoever_no_list_names_is_anybody() -> None:
     world = side({"x.mtls.example": {}}, domain())
     (place,) = places(world, world)
     anybody = Guid("anybody")
-    assert [person.caller for person in people(place, world, world, {})] == [
+    assert [who.caller for who in distinct_callers(place, world, world, {})] == [
         KnownCaller("anybody without a certificate"),
         KnownCaller("anybody with a certificate", Caller(anybody, anybody, anybody)),
     ]
@@ -56,7 +56,7 @@ def test_whoever_no_list_names_is_anybody() -> None:
 def test_anybody_is_never_a_name_of_a_list() -> None:
     world = side({"x.mtls.example": {"mtls_allowed_orgs": "anybody"}}, domain())
     (place,) = places(world, world)
-    (_, anybody, org) = people(place, world, world, {})
+    (_, anybody, org) = distinct_callers(place, world, world, {})
     assert (anybody.width, anybody.caller.identity) == (ANYBODY, Caller(Guid("anybody1"), Guid("anybody1"), Guid("anybody1")))
     assert org.caller.name == "anybody in org anybody"
 
@@ -144,7 +144,7 @@ def test_no_caller_at_all_is_moved_that_nobody_asked_about(old: Scene, new: Scen
         question = Asked(caller, "x.mtls.example", "/")
         return tuple((seen.allowed, seen.outcome) for seen in (one(question), other(question)))
 
-    found = {answers(pair.person.caller) for pair in asked}
+    found = {answers(pair.who.caller) for pair in asked}
     if asked:
         everybody = product((*GUIDS, "4"), repeat=3)
         assert {answers(KnownCaller("x", Caller(*map(Guid, guids)))) for guids in everybody} <= found
