@@ -14,7 +14,7 @@ from router.cli.files import needed
 from router.cli.manifests import add_manifests, load_manifests
 from router.cli.naming import add_names, load_names
 from router.cli.output import add_output, cell, show
-from router.cli.status_client import add_place, fetch, place_of
+from router.cli.status_client import add_live, fetch, place_of
 from router.cli.wrong_call import WrongCall
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         who.add_argument(f"--{name}", metavar="GUID", help=f"the GUID of {of}")
     who.add_argument("--sni", metavar="NAME", help="the server name that the client sends, - for none (default: the host)")
     who.add_argument("--plain", action="store_true", help="without TLS")
-    add_place(parser, "--live")
+    add_live(parser, config="the configuration; with --live: take address, user and password from it")
     add("--options", metavar="JSON", help="the options of a route for the whole host")
     add("--route-space", metavar="GUID", help="the space that the route's instances are in (for route_policy_scope)")
     add("--route-org", metavar="GUID", help="the org that they are in")

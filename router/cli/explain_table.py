@@ -48,12 +48,12 @@ def _verdict(value: Mapping[str, Any], label: Label) -> str:
     url = label(f"{'https' if question['tls'] else 'http'}://{question['host']}{question['path']}")
     if value["allowed"]:
         warned = _WARNED.get(value["decision"]["auth"])
-        word = paint("ALLOWED", "green") if warned is None else paint(f"ALLOWED, but {warned};", "yellow")
+        word, but = paint("ALLOWED", "yellow" if warned else "green"), f", but {warned}" if warned else ""
     else:
-        word = paint("DENIED" if status in (403, 421) else "REFUSED", "red")
+        word, but = paint("DENIED" if status in (403, 421) else "REFUSED", "red"), ""
     how = "with a TLS alert" if status == "alert" else "" if value["allowed"] else f"with {label(status)}"
     by = f"by the {label(value['layer'])} layer" + (f", rule {label(value['rule'])}" if value["rule"] else "")
-    return f"{' '.join(part for part in (word, how, by) if part)}: {url}\n{label(value['sentence'])}"
+    return f"{' '.join(part for part in (word, how, by) if part)}{but}: {url}\n{label(value['sentence'])}"
 
 
 def _facts(value: Mapping[str, Any], label: Label) -> str:

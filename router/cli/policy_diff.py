@@ -17,7 +17,7 @@ from router.cli.files import content, from_folder, unreadable
 from router.cli.manifests import add_manifests
 from router.cli.output import add_output, cell, paint, show, table
 from router.cli.scene_files import SceneRead, read_scene, refuse
-from router.cli.status_client import add_place, fetch, place_of
+from router.cli.status_client import add_live, fetch, place_of
 from router.cli.wrong_call import WrongCall
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "vestibule policy diff router.yml router.yml.new -m manifest.yml --callers callers.yml"
 
-_HEADERS: Final = ("CHANGE", "WHO", "ROUTE", "ASKED AT", "BEFORE", "AFTER")
+_HEADERS: Final = ("CHANGE", "WHO", "ROUTE", "BEFORE", "AFTER")
 _WIDE: Final = 1
 
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "an access log of a router, in JSON: who called there is asked about by name; may be repeated"
     add("--seen", action="append", default=[], metavar="FILE", help=text)
     add("--host", metavar="PATTERN", help="only routes of this host, or of all below *.SUFFIX")
-    add_place(parser, "--live")
+    add_live(parser, config="with --live: take user and password from this configuration (default: OLD)")
     add_output(parser)
 
 
@@ -204,7 +204,9 @@ def as_text(changes: _Changes) -> str:
 
 def _row(change: "Change") -> tuple[object, ...]:
     person, place = change.pair
-    return (change.kind, person.caller.name, place.route, place.host + place.path, change.old.answer, change.new.answer)
+    asked = place.host + place.path
+    where = asked if place.route in (asked, asked.removesuffix("/")) else f"{place.route} at {asked}"
+    return (change.kind, person.caller.name, where, change.old.answer, change.new.answer)
 
 
 def _coloured(line: str, change: "Change") -> str:

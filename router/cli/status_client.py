@@ -30,17 +30,28 @@ class Place(NamedTuple):
     password: str
 
 
-def add_place(parser: argparse.ArgumentParser, option: str = "--url") -> None:
+def add_place(parser: argparse.ArgumentParser) -> None:
     """The options that name a running router."""
-    parser.add_argument(
-        option, dest="url", metavar="URL", help=f"the status endpoint (default: {DEFAULT_URL}, or as the configuration says)"
-    )
+    parser.add_argument("--url", help=f"the status endpoint (default: {DEFAULT_URL}, or as the configuration says)")
     parser.add_argument("-c", "--config", metavar="FILE", help="take address, user and password from this configuration")
+    _add_user(parser)
+
+
+def add_live(parser: argparse.ArgumentParser, *, config: str) -> None:
+    """The same for a command that asks a running router only where `--live` says so; `config`: what `-c` is to it."""
+    parser.add_argument(
+        "--live", dest="url", metavar="URL", help=f"ask the status endpoint of a running router, such as {DEFAULT_URL}"
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", help=config)
+    _add_user(parser)
+
+
+def _add_user(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user", help="user (default: router-status, or as the configuration says)")
 
 
 def place_of(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Place:
-    """What `add_place`'s options say. Raises ValueError."""
+    """What the options of `add_place` or `add_live` say. Raises ValueError."""
     url, user, password = DEFAULT_URL, "router-status", environ.get("VESTIBULE_STATUS_PASS", "")
     if arguments.config:
         from router.cli.check import as_text, load_config
@@ -94,7 +105,8 @@ def check_status(status: int, body: bytes) -> None:
     """Raises ValueError, a sentence for a person, for any status but 200."""
     said = body[:200].decode("latin-1").strip().encode("unicode_escape").decode("ascii")
     if status == http.HTTPStatus.UNAUTHORIZED:
-        raise ValueError("401: give -c FILE, or set VESTIBULE_STATUS_PASS to the router's status.pass")
+        remedy = "give -c FILE, or --user and the environment's VESTIBULE_STATUS_PASS"
+        raise ValueError(f"401: user or password is not the router's status.user and status.pass; {remedy}")
     if status == http.HTTPStatus.BAD_REQUEST:
         raise ValueError(f"the router does not accept the question: {said}")
     if status == http.HTTPStatus.NOT_FOUND:

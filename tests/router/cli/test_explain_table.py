@@ -49,11 +49,11 @@ def test_the_verdict_comes_first() -> None:
     for expected, shown in (
         ("ALLOWED by the route layer, rule route:mtls_allow_any: ", text(Question(HOST, caller=ALICE), {"mtls_allow_any": True})),
         (
-            "ALLOWED, but report_only alone lets it pass; by the route layer, rule route:no_mtls_allowed_options: ",
+            "ALLOWED by the route layer, rule route:no_mtls_allowed_options, but report_only alone lets it pass: ",
             text(Question(HOST, caller=ALICE), authorization=soft),
         ),
         (
-            "ALLOWED, but the route's options are not enforced; by the route layer: ",
+            "ALLOWED by the route layer, but the route's options are not enforced: ",
             text(Question("open.example"), {"mtls_allowed_apps": "x"}),
         ),
         ("DENIED with 421 by the binding layer, rule plain_http: http://", text(Question(HOST, plain=True))),

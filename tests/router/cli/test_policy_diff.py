@@ -48,7 +48,7 @@ def test_no_difference_exits_0(run: Run, capsys: pytest.CaptureFixture[str]) -> 
 def test_what_a_boundary_closes_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("router.yml", "new.yml", "-m", "manifest.yml") == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["CHANGE", "WHO", "ROUTE", "ASKED", "AT", "BEFORE", "AFTER"]
+    assert lines[0].split() == ["CHANGE", "WHO", "ROUTE", "BEFORE", "AFTER"]
     assert [line.split("  ")[:2] for line in lines[1:4]] == [
         ["closed", "anybody else with a certificate"],
         ["closed", "app front-guid, if in no listed org"],
@@ -241,3 +241,14 @@ def test_an_opening_to_anybody_is_red_on_a_terminal(monkeypatch: pytest.MonkeyPa
     found = compare(pairs(old, new, (), {}), asking(old), asking(new))
     lines = as_text(_Changes(found, (), 9)).splitlines()
     assert [line[:5] for line in lines[1:3]] == ["\x1b[31m", "\x1b[33m"]
+
+
+def test_where_a_route_with_a_star_is_asked_at_is_said() -> None:
+    """Any other route is asked at itself, which need not be said twice."""
+    star, other = "*.mtls.example", "x.mtls.example/v1"
+    old, new = (side({star: options, other: options}, domain()) for options in ({}, {"mtls_allow_any": True}))
+    lines = as_text(_Changes(compare(pairs(old, new, (), {}), asking(old), asking(new)), (), 2)).splitlines()
+    assert [" ".join(line.split()).partition("certificate ")[2].partition(" deny")[0] for line in lines[1:3]] == [
+        f"{star} at any.mtls.example/",
+        other,
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from router.cli.status_client import DEFAULT_URL, Place, add_place, fetch, place_of
+from router.cli.status_client import DEFAULT_URL, Place, add_live, add_place, fetch, place_of
 
 
 class _Status(http.server.BaseHTTPRequestHandler):
@@ -60,6 +60,15 @@ def test_what_goes_wrong_is_one_sentence(place: Place, path: str, said: str) -> 
 def test_without_the_password_it_says_how_to_give_one(place: Place) -> None:
     with pytest.raises(ValueError, match="VESTIBULE_STATUS_PASS"):
         fetch(place._replace(password=""), "/routes")
+
+
+def test_a_running_router_is_asked_only_where_live_says_so() -> None:
+    """`--live` has no default, and `-c` is what the command says it is."""
+    parser = argparse.ArgumentParser()
+    add_live(parser, config="the configuration")
+    assert parser.parse_args([]).url is None
+    assert place_of(parser.parse_args(["--live", "http://h:9"]), {}) == Place("h", 9, "router-status", "")
+    assert "the configuration\n" in parser.format_help()
 
 
 def test_nobody_there_is_said_so() -> None:
