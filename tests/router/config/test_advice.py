@@ -67,6 +67,15 @@ def test_a_file_without_trusted_proxies_is_told_once() -> None:
     assert [warning.path for warning in loaded("port: 80\n").warnings] == ["trusted_proxies"]
 
 
+@pytest.mark.parametrize("mode", ["always_forward", "forward"])
+def test_a_domain_that_lets_its_clients_write_the_header_is_named(mode: str) -> None:
+    """Issue 3, part 6: at the domain's own key; the default says nothing."""
+    place = "mtls_domains[1].forwarded_client_cert"
+    safe, wide = ({"domain": name, "ca_certs": AUTHORITY.pem} for name in ("a.example", "b.example"))
+    assert place not in warnings({"mtls_domains": [safe, wide]})
+    assert place in warnings({"mtls_domains": [safe, {**wide, "forwarded_client_cert": mode}]})
+
+
 def test_report_only_is_told() -> None:
     more = {"xfcc": {"identity_extractor": "cf_ou"}, "authorization": {"mode": "cf_identity", "report_only": True}}
     found = warnings(with_tls(["*.d.example"], "*.d.example", **more))
