@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli.bosh_arguments import add_manifest, read_texts, read_variables
+from router.cli.output import tell
 
 if TYPE_CHECKING:
     from router.bosh.render import Rendered
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"vestibule bosh render: {error}", file=sys.stderr)
         return 1
-    _show_warnings(rendered)
+    tell(rendered.warnings, "warning")
     print("\n".join(f"{file.mode:04o} {folder / file.path}" for file in rendered.files))
     return 0
 
@@ -51,16 +52,7 @@ def _rendered(arguments: argparse.Namespace, folder: Path) -> "Rendered":
 
 
 def _refuse(rendered: "Rendered") -> int:
-    from registry.problems import render
-
-    print("\n".join(render(problem, "error") for problem in rendered.problems), file=sys.stderr)
-    _show_warnings(rendered)
+    tell(rendered.problems, "error")
+    tell(rendered.warnings, "warning")
     print(f"nothing written: {len(rendered.problems)} errors, {len(rendered.warnings)} warnings", file=sys.stderr)
     return 1
-
-
-def _show_warnings(rendered: "Rendered") -> None:
-    from registry.problems import render
-
-    for warning in rendered.warnings:
-        print(render(warning, "warning"), file=sys.stderr)

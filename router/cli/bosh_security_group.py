@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from router.cli.bosh_arguments import add_manifest, read_texts, read_variables
-from router.cli.output import cell
+from router.cli.output import cell, tell
 
 if TYPE_CHECKING:
     from registry.problems import Problem
@@ -43,7 +43,6 @@ def _port(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from registry.problems import render
     from router.bosh.security_group import security_group
 
     try:
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     rules, wrong = security_group(addresses, arguments.port or port)
     if problems + wrong:
-        print("\n".join(render(problem, "error") for problem in problems + wrong), file=sys.stderr)
+        tell(problems + wrong, "error")
         return 1
     if not rules:
         print("vestibule bosh security-group: no static_ips in the instance group; give --address", file=sys.stderr)

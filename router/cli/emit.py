@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from router.cli.manifests import add_manifests, load_manifests
-from router.cli.output import add_output, show
+from router.cli.output import add_output, show, tell
 from router.cli.wrong_call import WrongCall
 from router.emit.credentials import add_nats, nats_of
 
@@ -78,13 +78,9 @@ def _add_health(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.nats and not arguments.dry_run:
         raise WrongCall("where is NATS? give --nats URL, or --dry-run to send nothing")
-    from registry.problems import render
-
     read = load_manifests(arguments, arguments.max_route_options_size)
-    for problem in read.problems:
-        print(render(problem, "error"), file=sys.stderr)
-    for warning in read.warnings:
-        print(render(warning, "warning"), file=sys.stderr)
+    tell(read.problems, "error")
+    tell(read.warnings, "warning")
     if read.problems:
         return _fail("nothing is sent: mend the manifest")
     try:

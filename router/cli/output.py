@@ -1,7 +1,7 @@
 """How commands show what they found: a table for people, JSON or YAML for programs, colour only where it helps.
 
 Promises: every cell is escaped and bounded, so that nothing a peer registered can steer a terminal; colour only
-on a terminal and never where `NO_COLOR` is set (no-color.org). Refuses to know what is shown.
+on a terminal and never where `NO_COLOR` is set (no-color.org). Problems go to standard error. Refuses to know what is shown.
 """
 
 import argparse
@@ -9,7 +9,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal, TextIO
+from typing import TYPE_CHECKING, Final, Literal, TextIO
+
+if TYPE_CHECKING:
+    from registry.problems import Problem
 
 Colour = Literal["red", "green", "yellow", "bold", "dim"]
 Form = Literal["table", "json", "yaml"]
@@ -42,6 +45,25 @@ def render(form: Form, value: object, as_text: Callable[[], str]) -> str:
 
             text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=False, width=120)
             return text.rstrip("\n")
+
+
+def tell(problems: "Iterable[Problem]", kind: str) -> None:
+    """Print findings to standard error; `kind` is error or warning."""
+    from registry.problems import render as told  # not for --help
+
+    for problem in problems:
+        print(told(problem, kind), file=sys.stderr)
+
+
+def refuse(command: str, form: Form, problems: "tuple[Problem, ...]") -> int:
+    """Tell why a command did nothing, as people or (on standard output) programs read it; its exit status."""
+    if form == "table":
+        tell(problems, "error")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        print(f"vestibule {command}: nothing was done: {count}; mend what is said above", file=sys.stderr)
+    else:
+        show(form, {"ok": False, "problems": [problem.as_json() for problem in problems]}, str)
+    return 1
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

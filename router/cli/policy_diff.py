@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.cli.files import content, from_folder, unreadable
 from router.cli.manifests import add_manifests
-from router.cli.output import add_output, cell, paint, show, table
-from router.cli.scene_files import SceneRead, read_scene, refuse
+from router.cli.output import add_output, cell, paint, refuse, show, table
+from router.cli.scene_files import SceneRead, read_scene
 from router.cli.status_client import add_live, fetch, place_of
 from router.cli.wrong_call import WrongCall
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from router.cli.files import content, from_folder, reason_of, unreadable
 from router.cli.manifests import add_manifests
-from router.cli.output import add_output, cell, paint, show, table
-from router.cli.scene_files import SceneRead, read_scene, refuse, tell
+from router.cli.output import add_output, cell, paint, refuse, show, table, tell
+from router.cli.scene_files import SceneRead, read_scene
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

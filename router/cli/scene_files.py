@@ -6,12 +6,10 @@ to know what is asked in the scene.
 
 import argparse
 import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from router.cli.manifests import demands_policies, load_manifests
-from router.cli.output import Form, show
 
 if TYPE_CHECKING:
     from registry.problems import Problem
@@ -52,22 +50,3 @@ def read_scene(
     if below is not None:
         table = below.changed({(route.host, route.path): route for route in table})
     return SceneRead(scene_of_config(loaded.config, table), (), read.warnings)
-
-
-def tell(problems: "Iterable[Problem]", kind: str) -> None:
-    """Print findings to standard error; `kind` is error or warning."""
-    from registry.problems import render
-
-    for problem in problems:
-        print(render(problem, kind), file=sys.stderr)
-
-
-def refuse(command: str, form: Form, problems: "tuple[Problem, ...]") -> int:
-    """Tell why a command did nothing, as people or (on standard output) programs read it; its exit status."""
-    if form == "table":
-        tell(problems, "error")
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        print(f"vestibule {command}: nothing was done: {count}; mend what is said above", file=sys.stderr)
-    else:
-        show(form, {"ok": False, "problems": [problem.as_json() for problem in problems]}, str)
-    return 1

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.cli.output import MAX_CELL, cell, paint, render, table
+from router.cli.files import unreadable
+from router.cli.output import MAX_CELL, cell, paint, refuse, render, table, tell
 
 
 class Terminal(io.StringIO):
@@ -50,3 +51,24 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     assert paint("good", "green", Terminal()) == "good"
+
+
+def test_problems_are_told_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    tell([unreadable("a.yml", FileNotFoundError(2, "No such file")), unreadable("b.yml", ValueError("null byte"))], "error")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "a.yml: error: (whole file)\n    value:    No such file\n" in told.err
+    assert "b.yml: error: (whole file)\n    value:    not a file name\n" in told.err
+
+
+def test_what_is_refused_is_told_to_people_and_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = (unreadable("a.yml", FileNotFoundError(2, "No such file")),)
+    assert refuse("policy test", "table", problems) == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err.splitlines()[-1]) == (
+        "",
+        "vestibule policy test: nothing was done: 1 problem; mend what is said above",
+    )
+    assert refuse("policy test", "json", problems) == 1
+    told = capsys.readouterr()
+    assert (json.loads(told.out), told.err) == ({"ok": False, "problems": [problems[0].as_json()]}, "")

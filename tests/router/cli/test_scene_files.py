@@ -1,14 +1,12 @@
 """router/cli/scene_files.py: files -> the scene of `explain`."""
 
 import argparse
-import json
 from pathlib import Path
 
 import pytest
 
 from identity.caller import Caller, Guid
-from router.cli.files import unreadable
-from router.cli.scene_files import SceneRead, read_scene, refuse, tell
+from router.cli.scene_files import SceneRead, read_scene
 from router.inspect.callers import KnownCaller
 from tests.router.cli.policy_files import DOMAIN, write
 from tests.router.inspect.worlds import table
@@ -75,24 +73,3 @@ def test_the_limit_of_options_is_the_configurations(folder: Path) -> None:
     found = read_scene(str(folder / "router.yml"), manifests(folder / "manifest.yml"), {})
     assert found.scene is None
     assert "10" in found.problems[0].expected
-
-
-def test_problems_are_told_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    tell([unreadable("a.yml", FileNotFoundError(2, "No such file")), unreadable("b.yml", ValueError("null byte"))], "error")
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "a.yml: error: (whole file)\n    value:    No such file\n" in told.err
-    assert "b.yml: error: (whole file)\n    value:    not a file name\n" in told.err
-
-
-def test_what_is_refused_is_told_to_people_and_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    problems = (unreadable("a.yml", FileNotFoundError(2, "No such file")),)
-    assert refuse("policy test", "table", problems) == 1
-    told = capsys.readouterr()
-    assert (told.out, told.err.splitlines()[-1]) == (
-        "",
-        "vestibule policy test: nothing was done: 1 problem; mend what is said above",
-    )
-    assert refuse("policy test", "json", problems) == 1
-    told = capsys.readouterr()
-    assert (json.loads(told.out), told.err) == ({"ok": False, "problems": [problems[0].as_json()]}, "")
