@@ -55,6 +55,9 @@ def sift(lists: DenyLists, route: Route) -> Sifted:
 
 
 def barred(lists: DenyLists, endpoint: Endpoint) -> Check | None:
-    """Whether an endpoint is out: by its app, by its tags space_id and organization_id, or by its address."""
+    """Whether an endpoint is out: by its app, by its tags app_id, space_id and organization_id, or by its address."""
     tags = endpoint.tags
-    return bars(lists, endpoint.app, tags.get("space_id"), tags.get("organization_id"), endpoint.host)
+    tagged = tags.get("app_id")
+    # A registration may name its app in either place, or another one in each.
+    app = tagged if tagged is not None and tagged in lists.apps else endpoint.app
+    return bars(lists, app, tags.get("space_id"), tags.get("organization_id"), endpoint.host)

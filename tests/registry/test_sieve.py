@@ -40,6 +40,14 @@ def test_an_endpoint_is_out_by_its_owner_or_its_address(lists: DenyLists, rule: 
     assert (found.rule if found else None) == rule
 
 
+@pytest.mark.parametrize("app", ["", "app-2"])
+def test_an_endpoint_that_names_its_app_by_tag_alone_is_out_too(app: str) -> None:
+    """R237: the owner that `/policies` shows is the owner that is denied, whatever the other place says."""
+    found = barred(DenyLists(apps=frozenset({Guid("app-1")})), endpoint(1, app=app, tags=tags(app_id="app-1")))
+    assert found is not None
+    assert (found.rule, found.detail) == ("deny:apps", "endpoint app app-1 is on deny.apps")
+
+
 def test_without_a_hit_the_route_is_the_same() -> None:
     """The same object: nothing is made for a route that no list concerns."""
     whole = route(endpoint(1), endpoint(2))
