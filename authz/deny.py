@@ -9,7 +9,7 @@ matched whatever its spelling: IPv4 inside IPv6 (`::ffff:10.0.0.1`) is that IPv4
 hit (decide.py: a 403 that nothing softens), and names: whoever dials one asks again with the address that answered.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, Literal
@@ -28,7 +28,10 @@ _NO_GUIDS: frozenset[Guid] = frozenset()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DenyLists:
-    """All lists of one configuration. `hosts` are canonical patterns. `empty` is the data path's one question."""
+    """All lists of one configuration. `hosts` are canonical patterns. `empty` is the data path's one question.
+
+    `by_length` has the networks for a look-up each length of prefix: version, bits behind the prefix, prefix -> network.
+    """
 
     apps: frozenset[Guid] = _NO_GUIDS
     spaces: frozenset[Guid] = _NO_GUIDS
@@ -36,11 +39,21 @@ class DenyLists:
     hosts: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
     empty: bool = field(init=False)
+    by_length: tuple[tuple[int, int, Mapping[int, Network]], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         plain = tuple(plain_network(network) for network in self.networks)
         object.__setattr__(self, "networks", plain)
+        object.__setattr__(self, "by_length", _by_length(plain))
         object.__setattr__(self, "empty", not (self.apps or self.spaces or self.orgs or self.hosts or plain))
+
+
+def _by_length(networks: Iterable[Network]) -> tuple[tuple[int, int, Mapping[int, Network]], ...]:
+    found: dict[tuple[int, int], dict[int, Network]] = {}
+    for network in networks:
+        behind = network.max_prefixlen - network.prefixlen
+        found.setdefault((network.version, behind), {}).setdefault(int(network.network_address) >> behind, network)
+    return tuple((version, behind, listed) for (version, behind), listed in found.items())
 
 
 NO_DENY: Final = DenyLists()
@@ -88,8 +101,9 @@ def denied_address(lists: DenyLists, host: str) -> Check | None:
     except ValueError:
         return None
     for spelling in _spellings(address):
-        for network in lists.networks:
-            if spelling in network:
+        number = int(spelling)
+        for version, behind, listed in lists.by_length:  # thousands of networks have few lengths
+            if version == spelling.version and (network := listed.get(number >> behind)) is not None:
                 return _hit("backend_networks", f"endpoint address {spelling} is in deny.backend_networks ({network})")
     return None
 

@@ -30,7 +30,7 @@ from router.tls.certificates import UNREADABLE
 
 Effect = Literal["forward", "not_enforced", "enforce", "deny"]
 
-ROUTES_A_PIECE: Final = 50
+BYTES_A_PIECE: Final = 16 * 1024
 LOOKED_AT_A_PIECE: Final = 500
 MAX_SUBJECT: Final = 256
 
@@ -77,16 +77,18 @@ def _routes(snapshot: Snapshot, table: Iterable[Route], now: float, wanted: Want
 
 
 def joined(items: Iterable[dict[str, object] | None]) -> Iterator[bytes]:
-    """JSON items with commas between, in pieces of ROUTES_A_PIECE, or of what is found among LOOKED_AT_A_PIECE."""
+    """JSON items with commas between, in pieces of BYTES_A_PIECE and an item at most, or of what LOOKED_AT_A_PIECE have."""
     found: list[str] = []
-    comma = ""
+    comma, size = "", 0
     for number, item in enumerate(items, 1):
         if item is not None:
             found.append(comma + compact(item))
             comma = ","
-        if len(found) >= ROUTES_A_PIECE or number % LOOKED_AT_A_PIECE == 0:
+            size += len(found[-1])
+        if size >= BYTES_A_PIECE or number % LOOKED_AT_A_PIECE == 0:
             yield "".join(found).encode("ascii")
             found.clear()
+            size = 0
     yield "".join(found).encode("ascii")
 
 

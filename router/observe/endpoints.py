@@ -42,7 +42,7 @@ Handler = Callable[[RequestHead], Response]
 
 _PLAIN = (b"content-type", b"text/plain; charset=utf-8")
 _UNCACHED = [(b"cache-control", b"private, max-age=0"), (b"expires", b"0")]
-_ROUTES_A_PIECE = 200
+_BYTES_A_PIECE = 16 * 1024
 
 
 def respond(request: RequestHead, handlers: Mapping[str, Handler]) -> Response:
@@ -106,14 +106,16 @@ def _credentials(request: RequestHead) -> bytes:
 
 
 def render_routes(routes: Iterable[Route]) -> Iterator[bytes]:
-    """GoRouter's JSON: uri -> its endpoints, in pieces of a few hundred routes."""
+    """GoRouter's JSON: uri -> its endpoints, in pieces of _BYTES_A_PIECE and a route: one may have a thousand endpoints."""
     pieces: list[str] = []
-    separator = "{"
+    separator, size = "{", 0
     for route in routes:
         endpoints = [endpoint_json(endpoint, route.pool) for endpoint in route.pool.endpoints]
         pieces.append(f"{separator}{json.dumps(route.key)}:{json.dumps(endpoints, separators=(',', ':'))}")
         separator = ","
-        if len(pieces) >= _ROUTES_A_PIECE:
+        size += len(pieces[-1])
+        if size >= _BYTES_A_PIECE:
             yield "".join(pieces).encode("ascii")
             pieces.clear()
+            size = 0
     yield ("".join(pieces) + ("{}" if separator == "{" else "}")).encode("ascii")

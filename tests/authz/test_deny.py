@@ -1,6 +1,7 @@
 """authz/deny.py: what is on a deny list is found whatever its spelling, and nothing else is; decide.py makes it a 403."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_network
+import time
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -282,3 +283,18 @@ def test_only_a_hit_of_a_list_makes_a_denial(check: Check) -> None:
     """A check that passed, or one of another layer, is a mistake of the caller's."""
     with pytest.raises(ValueError, match="no denial can be made of"):
         decide(BOUND_OPEN, None, None, NO_POLICY, denied=check)
+
+
+@given(st.lists(st.tuples(ADDRESSES, st.integers(0, 32)), max_size=6), ADDRESSES)
+def test_an_address_is_denied_exactly_when_a_network_holds_it(listed: list[tuple[str, int]], address: str) -> None:
+    """R238: the look-up by length of prefix finds what looking at each network finds."""
+    lists = networks(*(str(ip_network(f"{text}/{length}", strict=False)) for text, length in listed))
+    assert (denied_address(lists, address) is not None) is any(ip_address(address) in network for network in lists.networks)
+
+
+def test_thousands_of_networks_cost_an_address_no_more_than_their_lengths() -> None:
+    """A route of a thousand endpoints is judged in the request that meets it first."""
+    lists = networks(*(f"10.{n >> 8}.{n & 255}.0/24" for n in range(20_000)))
+    started = time.process_time()
+    assert all(denied_address(lists, f"11.0.{n >> 8}.{n & 255}") is None for n in range(5000))
+    assert time.process_time() - started < 2
