@@ -321,4 +321,4 @@ def _interval(data: bytes) -> float | None:
     asked = message.get("minimumRegisterIntervalInSeconds") if isinstance(message, dict) else None
     if not isinstance(asked, int | float) or not asked > 0:
         return None
-    return min(max(float(asked), INTERVALS[0]), INTERVALS[1])
+    return float(min(max(asked, INTERVALS[0]), INTERVALS[1]))  # in this order: not every whole number is a float

@@ -83,7 +83,7 @@ def _server(url: str) -> tuple[str, int, bool]:
         host, port = parts.hostname, parts.port if parts.port is not None else DEFAULT_PORT
     except ValueError:
         raise ValueError(f"a server is no URL; expected {_FORM}") from None
-    if parts.username is not None or parts.password is not None:
+    if "@" in url:  # also where nothing is before it that makes it a URL: it would be quoted below
         raise ValueError("a URL with a user or password is visible to others; use --nats-user and --nats-password-file")
     if parts.scheme not in ("nats", "tls") or not host or not 0 < port < 65536 or parts.path.strip("/") or parts.query:
         raise ValueError(f"a server is {url[:80]!r}, expected {_FORM}")

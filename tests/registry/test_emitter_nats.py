@@ -123,7 +123,10 @@ def test_the_answer_to_its_greeting_sets_the_interval(server: NatsServer) -> Non
     assert log.of("register-interval") == [{"seconds": 7.0}]
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"[" * 60_000, b"null", b"\xff", b'{"x":' + b"1" * 70_000])
+NO_FLOAT = b'{"minimumRegisterIntervalInSeconds":' + b"9" * 400 + b"}"
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"[" * 60_000, b"null", b"\xff", b'{"x":' + b"1" * 70_000, NO_FLOAT])
 def test_a_start_that_does_not_parse_still_makes_it_register(server: NatsServer, data: bytes) -> None:
     """Attack 78: nothing that comes raises, and the interval stays."""
     work = emitter(server)

@@ -41,7 +41,9 @@ def test_what_is_no_server_is_refused(url: str) -> None:
         read_servers([url])
 
 
-@pytest.mark.parametrize("url", ["nats://user:s3cret@one", "nats://s3cret@one", "tls://:s3cret@one"])
+@pytest.mark.parametrize(
+    "url", ["nats://user:s3cret@one", "nats://s3cret@one", "tls://:s3cret@one", "user:s3cret@one:4222", "s3cret@one"]
+)
 def test_a_secret_in_a_url_is_refused_and_not_repeated(url: str) -> None:
     """Every user of the machine sees command lines."""
     said = refusal("--nats", url)
