@@ -78,7 +78,7 @@ def test_a_route_without_a_policy_on_a_domain_that_demands_one_is_warned_of(conf
 
 
 def test_a_list_that_is_too_large_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    """R281: the words of the Cloud Controller's 422."""
+    """R281, R282: the words of the Cloud Controller's 422."""
     done = vestibule("check", "-m", FIXTURES / "bad/too_large.yml")
     assert done.returncode == 1
     assert "Options must be smaller than 1024 bytes (actual size is 1087 bytes)" in done.stdout
@@ -102,7 +102,7 @@ def test_a_variables_file_with_a_mistake_is_an_error_on_its_line(tmp_path: Path)
 
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
 def test_nothing_of_a_bad_manifest_is_sent(file: Path, nats_server: NatsServer) -> None:
-    """Not the good routes of it either: exit 1 before NATS is spoken to."""
+    """R325: not the good routes of it either: exit 1 before NATS is spoken to, so that no mistake fails silently in a router."""
     listener = NatsConnection(nats_server.port)
     try:
         listener.subscribe("router.>")
