@@ -32,10 +32,8 @@ def find_job(
     """The one job of this name, in the instance group of this name or in the only one that has it."""
     groups = manifest.get("instance_groups")
     if groups is None or groups.items is None:
-        problem = _problem(
-            groups or manifest, "instance_groups", "a list of instance groups", "name a deployment manifest with -m"
-        )
-        return None, (problem,)
+        there, remedy = groups or manifest, "name a deployment manifest with -m"
+        return None, (there.problem("instance_groups", kind_of(there), "a list of instance groups", remedy),)
     fitting = [
         (number, node, place, job)
         for number, node in enumerate(groups.items)
@@ -73,11 +71,10 @@ def _not_one(groups: Node, names: list[str], name: str, group: str | None) -> Pr
     if names:
         shown = ", ".join(printable(one, 60) for one in names[:12])
         remedy = "choose with --instance-group NAME" if len(set(names)) > 1 else "let the instance group have it once"
-        return _problem(groups, "instance_groups", expected, remedy, f"in {shown}")
+        return groups.problem("instance_groups", f"in {shown}", expected, remedy)
     there = [f"{_name(node)} ({', '.join(_name(job) for _, job in _jobs(node))})" for node in (groups.items or ())[:12]]
-    return _problem(
-        groups, "instance_groups", expected, "choose with --job NAME and --instance-group NAME", printable("; ".join(there), 300)
-    )
+    remedy = "choose with --job NAME and --instance-group NAME"
+    return groups.problem("instance_groups", printable("; ".join(there), 300), expected, remedy)
 
 
 def _static(networks: Node) -> Iterator[Node]:
@@ -85,7 +82,3 @@ def _static(networks: Node) -> Iterator[Node]:
         addresses = network.get("static_ips")
         if addresses is not None:
             yield from addresses.items if addresses.items is not None else (addresses,)
-
-
-def _problem(node: Node, path: str, expected: str, remedy: str, value: str | None = None) -> Problem:
-    return Problem(node.file, node.line, path, kind_of(node) if value is None else value, expected, remedy)

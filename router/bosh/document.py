@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from registry.problems import Where
+from registry.problems import Problem, Where
 from registry.source import Source
 
 Content: TypeAlias = "Mapping[str, Node] | tuple[Node, ...] | str | int | float | None"
@@ -38,6 +38,10 @@ class Node:
         for key in keys:
             node = node.mapping.get(key) if node is not None and node.mapping is not None else None
         return node
+
+    def problem(self, path: str, value: str, expected: str, remedy: str) -> Problem:
+        """A problem at this place; `path` is the value's own."""
+        return Problem(self.file, self.line, path, value, expected, remedy)
 
     def at(self, content: Content) -> "Node":
         """Another content at the same place."""

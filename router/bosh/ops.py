@@ -42,7 +42,7 @@ class Operation:
 def read_ops(document: Node) -> tuple[tuple[Operation, ...], tuple[Problem, ...]]:
     """The operations of one ops-file, or everything that is wrong with it."""
     if document.items is None:
-        return (), (_problem(document, "", kind_of(document), "a list of operations", _SEE),)
+        return (), (document.problem("", kind_of(document), "a list of operations", _SEE),)
     operations: list[Operation] = []
     problems: list[Problem] = []
     for number, entry in enumerate(document.items):
@@ -55,23 +55,23 @@ def read_ops(document: Node) -> tuple[tuple[Operation, ...], tuple[Problem, ...]
 
 def _flaws(entry: Node, at: str) -> Iterator[Problem]:
     if entry.mapping is None:
-        yield _problem(entry, at, kind_of(entry), "a mapping with `type` and `path`", _SEE)
+        yield entry.problem(at, kind_of(entry), "a mapping with `type` and `path`", _SEE)
         return
     kind = _text(entry, "type")
     if kind not in _KINDS:
-        yield _problem(entry, f"{at}.type", f"'{printable(kind, 40)}'" if kind else "", _KIND_NAMES, _SEE)
+        yield entry.problem(f"{at}.type", f"'{printable(kind, 40)}'" if kind else "", _KIND_NAMES, _SEE)
         return
     for key in entry.mapping:
         if key not in _KINDS[kind]:
             known = ", ".join(sorted(_KINDS[kind]))
-            yield _problem(entry.mapping[key], f"{at}.{printable(key, 60)}", "", f"a key of `{kind}`", f"known: {known}")
+            yield entry.mapping[key].problem(f"{at}.{printable(key, 60)}", "", f"a key of `{kind}`", f"known: {known}")
     path = entry.get("path")
     if path is None or not isinstance(path.content, str):
-        yield _problem(path or entry, f"{at}.path", kind_of(path) if path else "", "a path such as /a/b", "add it")
+        yield (path or entry).problem(f"{at}.path", kind_of(path) if path else "", "a path such as /a/b", "add it")
     elif isinstance(parsed := parse_path(path.content), PathError):
-        yield _problem(path, f"{at}.path", f"'{printable(path.content, 200)}'", parsed.expected, _SEE)
+        yield path.problem(f"{at}.path", f"'{printable(path.content, 200)}'", parsed.expected, _SEE)
     if kind != "remove" and "value" not in entry.mapping and "absent" not in entry.mapping:
-        yield _problem(entry, f"{at}.value", "", "a value", "add it; `value: null` is one")
+        yield entry.problem(f"{at}.value", "", "a value", "add it; `value: null` is one")
 
 
 def _text(entry: Node, key: str) -> str:
@@ -124,7 +124,3 @@ def _unfit(operation: Operation, misfit: Misfit) -> Problem:
     place = f" at {printable(misfit.path, 200)}" if misfit.path != operation.path_text else ""
     remedy = printable(operation.said, 200) or "correct the path, or apply an ops-file before this one that makes it fit"
     return Problem(operation.file, operation.line, where, misfit.found, misfit.expected + place, remedy)
-
-
-def _problem(node: Node, path: str, value: str, expected: str, remedy: str) -> Problem:
-    return Problem(node.file, node.line, path, value, expected, remedy)

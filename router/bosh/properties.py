@@ -54,7 +54,7 @@ class _Conversion:
         others = {name: node for name in SAME_AS if (node := self._taken(name)) is not None}
         for name, said in WITHOUT_EFFECT.items():
             if (node := self._taken(name)) is not None:
-                self.warnings.append(Problem(node.file, node.line, name, "", said, "remove the property"))
+                self.warnings.append(node.problem(name, "", said, "remove the property"))
         self._only(self._properties, (), _TOP)
         router = self._section("router")
         known = known_keys(()) - {"nats"}
@@ -138,7 +138,7 @@ class _Conversion:
         return _with(tree, tuple(str(step) for step in where), node)
 
     def _report(self, node: Node, where: Where, value: str, expected: str, remedy: str) -> None:
-        self.problems.append(Problem(node.file, node.line, path_text(where), value, expected, remedy))
+        self.problems.append(node.problem(path_text(where), value, expected, remedy))
 
 
 def _without(node: Node, keys: list[str]) -> Node:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from registry.problems import printable
@@ -39,8 +39,8 @@ class File:
 def render_job(
     config: object, deployment: str, group: str, job: str, folder: Path, templates: Path = FOLDER / "templates"
 ) -> tuple[File, ...]:
-    """Every file of the job. `config`: a plain value; `folder`: where the job will stand. Raises TemplateError, which
-    names template and line.
+    """Every file of the job. `config`: a plain value; `folder`: where the job will stand. Raises jinja2.TemplateError,
+    which names template and line.
     """
     environment = SandboxedEnvironment(
         loader=FileSystemLoader(templates), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
@@ -52,15 +52,12 @@ def render_job(
         "config": config, "deployment": deployment, "group": group, "job": job, "folder": str(folder),
     }  # fmt: skip
     return tuple(
-        File(target, environment.get_template(name).render(values), mode_of(target)) for name, target in TEMPLATES.items()
+        File(target, environment.get_template(name).render(values), _mode_of(target)) for name, target in TEMPLATES.items()
     )
 
 
-def mode_of(path: str) -> int:
+def _mode_of(path: str) -> int:
     """The configuration holds keys; scripts run; the rest is read."""
     if path == CONFIG:
         return SECRET_MODE
     return SCRIPT_MODE if path.startswith("bin/") else PLAIN_MODE
-
-
-__all__ = ["CONFIG", "FOLDER", "File", "TemplateError", "mode_of", "render_job"]

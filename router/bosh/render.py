@@ -101,6 +101,4 @@ def _without_nats(job: Job, converted: Converted) -> Iterable[Problem]:
     if converted.config.get("nats", "hosts") is None:
         node = job.properties
         remedy = "give nats.machines; links of other jobs are not followed"
-        yield Problem(
-            node.file, node.line, "nats.machines", "", "addresses of NATS; without them it is looked for on localhost", remedy
-        )
+        yield node.problem("nats.machines", "", "addresses of NATS; without them it is looked for on localhost", remedy)

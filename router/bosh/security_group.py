@@ -26,7 +26,7 @@ def security_group(addresses: Iterable[Node], port: int) -> tuple[list[Rule], tu
         destination = destination_of(address.content)
         if destination is None:
             said = f"'{printable(str(address.content), 80)}'"
-            problems.append(Problem(address.file, address.line, "static_ips", said, FORM, "correct it"))
+            problems.append(address.problem("static_ips", said, FORM, "correct it"))
         else:
             about = "apps to the router's mTLS domains"
             rules[destination] = {"protocol": "tcp", "destination": destination, "ports": str(port), "description": about}

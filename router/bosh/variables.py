@@ -51,7 +51,7 @@ def _filled(node: Node, text: str, variables: Mapping[str, object], where: Where
         else:
             name = f"(({printable(found[1], 80)})): {kind_of(graft(value, node))}"
             expected = "a text, number or boolean within a longer text"
-            problems.append(Problem(node.file, node.line, path_text(where), name, expected, "let the variable stand alone"))
+            problems.append(node.problem(path_text(where), name, expected, "let the variable stand alone"))
         return ""
 
     return _VARIABLE.sub(fill, text)
@@ -87,4 +87,4 @@ def _below(value: object, head: str, keys: list[str]) -> object:
 
 def _missing(node: Node, where: Where, name: str, missing: _Missing) -> Problem:
     said = f"(({printable(name, 80)}))" + (f"; {missing.near}" if missing.near else "")
-    return Problem(node.file, node.line, path_text(where), said, "a variable with a value", _REMEDY)
+    return node.problem(path_text(where), said, "a variable with a value", _REMEDY)

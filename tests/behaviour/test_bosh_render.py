@@ -1,7 +1,6 @@
 """The promise: a deployment manifest becomes a job that runs, stops and drains as BOSH wants it, or nothing at all."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -233,10 +232,9 @@ def pid_of(router: RenderedRouter) -> int:
 
 def gone(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
         return True
-    return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
 
 
 def healthy(router: RenderedRouter) -> None:

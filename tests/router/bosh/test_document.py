@@ -36,6 +36,12 @@ def test_what_is_grafted_stands_where_its_place_does() -> None:
         graft(object(), place)
 
 
+def test_a_problem_stands_where_its_value_does() -> None:
+    """In the operator's own file."""
+    problem = Node("x", "ops.yml", 7).problem("[0].type", "'x'", "replace", "correct it")
+    assert (problem.file, problem.line, problem.path, problem.value) == ("ops.yml", 7, "[0].type", "'x'")
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [("{}", "a mapping"), ("[]", "a list"), ("", "nothing"), ("true", "a boolean"), ("x", "a text"), ("1", "a number")],
