@@ -11,7 +11,8 @@ CONTRACT = ROOT / "docs/gorouter.md"
 REQUIREMENTS = ROOT / "docs/requirements.md"
 
 SECTION = re.compile(r"(?:[ab]\.\d|[c-k](?:\.\d)?)\b")
-CITED_SECTIONS = re.compile(rf"\b[Cc]ontract ({SECTION.pattern}(?:(?:, | and |; ){SECTION.pattern})*)")
+CITED_SECTIONS = re.compile(rf"\b[Cc]ontract ({SECTION.pattern}(?:(?: \([^()]*\))?(?:,\s+| and |; ){SECTION.pattern})*)")
+"""`contract a.2 (why), a.3`, over the ends of lines too."""
 CITED_CONFLICT = re.compile(r"\bK(\d+)\b")
 CITED_REQUIREMENT = re.compile(r"\bR(\d{1,3})(?:(?:-| to R)(\d{1,3}))?\b")
 CITED_IN_WORDS = re.compile(r"\b[Rr]equirements? (\d+(?:-\d+)?(?:(?:, | and )\d+(?:-\d+)?)*)")
