@@ -9,7 +9,6 @@ The shape stands in docs/reference/status.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
 
 from cryptography import x509
 
@@ -17,13 +16,11 @@ from authz.domain import DomainPolicy, DomainTable
 from registry.endpoint import Route
 from registry.problems import Problem
 from registry.table import RouteTable
+from router.config.expiry import SOON
 from router.config.model import Config
 from router.inspect.policies import compact, joined, rfc3339, route_warnings, subject_text
 from router.live import Snapshot
 from router.tls.certificates import read_certificates
-
-SOON: Final = 30 * 86_400.0
-"""Seconds before its end from which on a certificate is worth a warning."""
 
 
 def render_warnings(
@@ -86,7 +83,7 @@ def _ending(snapshot: Snapshot, now_epoch: float) -> Iterator[dict[str, object]]
     for key, certificate in _certificates(snapshot):
         ends = certificate.not_valid_after_utc
         left = ends.timestamp() - now_epoch
-        if left < SOON:
+        if left < SOON.total_seconds():
             yield {
                 "key": key,
                 "subject": subject_text(certificate),

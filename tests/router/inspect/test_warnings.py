@@ -4,7 +4,8 @@ from typing import Any
 
 from registry.problems import Problem
 from registry.table import RouteTable
-from router.inspect.warnings import SOON, render_warnings
+from router.config.expiry import SOON
+from router.inspect.warnings import render_warnings
 from router.live import Snapshot
 from tests.router.inspect.shop import said, snapshot_of, table_of, whole
 from tests.support.certs import authority
@@ -54,7 +55,7 @@ def test_certificates_that_end_soon_are_told_with_the_key_that_names_them() -> N
     ca = authority("east instance identity")
     ends = ca.certificate.not_valid_after_utc.timestamp()
     with snapshot_of(client_ca_certs=ca.pem, mtls_domains=[mtls_domain("*.east.example", ca)]) as snapshot:
-        assert answer(snapshot, epoch=ends - SOON - 1)["certificates"] == []
+        assert answer(snapshot, epoch=ends - SOON.total_seconds() - 1)["certificates"] == []
         found = answer(snapshot, epoch=ends - 60)["certificates"]
         assert {"tls_pem[0]", "mtls_domains[*.east.example].ca_certs", "client_ca_certs"} == {one["key"] for one in found}
         (domain,) = (one for one in found if one["key"].startswith("mtls_domains"))
