@@ -83,6 +83,8 @@ class StatusServer:
             if len(self._open) >= MAX_CONNECTIONS and not self._shed():
                 sock.close()
                 continue
+            # Who is gone without a word is known by what it does not acknowledge, not after the kernel's quarter of an hour.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PIECE_SECONDS * 1000))
             task = loop.create_task(self._serve(loop, sock))
             self._open.add(task)
             self._spare[task] = None

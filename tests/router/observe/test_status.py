@@ -229,6 +229,28 @@ def test_a_stream_whose_client_takes_nothing_is_cut(monkeypatch: pytest.MonkeyPa
     run(main)
 
 
+def test_a_stream_whose_client_has_vanished_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats fill no buffer: only what is never acknowledged tells that nobody is there (here: that nobody reads)."""
+    monkeypatch.setattr(status, "PIECE_SECONDS", 0.2)
+
+    async def main() -> bytes:
+        async with streaming() as (server, port, ticks):
+            assert server._listening is not None
+            server._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(client, ("127.0.0.1", port))
+                await loop.sock_sendall(client, b"GET /ticks HTTP/1.0\r\n\r\n")
+                ticks.queue.put_nowait(b"x" * 40_000)  # less than what makes the server wait
+                async with asyncio.timeout(5):
+                    await ticks.closed.wait()
+        return b""
+
+    run(main)
+
+
 def test_a_head_that_does_not_come_ends_the_connection() -> None:
     """A client that dawdles costs a connection for the deadline, no longer."""
 
