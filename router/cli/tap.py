@@ -29,6 +29,8 @@ _VERDICTS: Final[dict[str, tuple[str, Colour]]] = {
 }
 _EXPLAINED: Final = frozenset({"DENIED", "MISDIRECTED", "would deny"})
 _WIDTH: Final = 12
+_LONGEST: Final = 1e9
+"""Seconds; a number that is more was not measured."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +97,7 @@ def lines(data: dict[str, Any], names: "Names") -> Iterator[str]:
         yield paint(f"... {cell(missed)} more, too many to show", "dim")
     word, colour = verdict(data)
     caller = data.get("caller")
+    app = caller.get("app") if isinstance(caller, dict) else None
     seconds = data.get("response_time")
     parts = [
         str(cell(data.get("time")))[11:23],
@@ -102,9 +105,9 @@ def lines(data: dict[str, Any], names: "Names") -> Iterator[str]:
         cell(data.get("status")),
         cell(data.get("method")),
         cell(f"{data.get('host') or ''}{data.get('path') or ''}"),
-        f"by {names.label(caller.get('app'))}" if isinstance(caller, dict) else "by nobody known",
+        f"by {names.label(app)}" if isinstance(app, str) else "by nobody known",
         f"to {cell(data.get('backend'))}" if data.get("backend") else cell(data.get("router_error") or "no backend"),
-        f"{seconds * 1000:.1f} ms" if isinstance(seconds, int | float) else "-",
+        f"{seconds * 1000:.1f} ms" if isinstance(seconds, int | float) and 0 <= seconds < _LONGEST else "-",
         cell(data.get("rule")),
         cell(data.get("request_id")),
     ]

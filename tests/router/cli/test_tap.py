@@ -70,6 +70,14 @@ def test_what_was_missed_is_told_before_what_came() -> None:
     assert shown(missed=7)[0] == "... 7 more, too many to show"
 
 
+@pytest.mark.parametrize(
+    "more", [{"caller": {"app": ["x"]}}, {"caller": {"app": 5}}, {"response_time": 10**400}, {"response_time": float("nan")}]
+)
+def test_no_event_ends_it_by_its_types(more: dict[str, Any]) -> None:
+    """What answers need not be a router."""
+    assert len(shown(**more)) == 1
+
+
 def test_an_event_of_another_shape_gives_dashes() -> None:
     evil = "\x1b]0;x"
     said = [
