@@ -18,7 +18,7 @@ from identity.caller import parse_guid
 from registry.endpoint import Endpoint
 from registry.findings import Findings
 from registry.problems import Problem, printable
-from registry.source import SpelledFloat, SpelledInt, read_source
+from registry.source import read_source, spelled
 
 MAX_NAME: Final = 255
 """Characters of a name; Cloud Foundry's own bound."""
@@ -130,7 +130,7 @@ def _read_section(key: str, section: object, found: dict[str, str], findings: Fi
         if findings.full:
             return
         where = (key, guid)
-        name = value.spelling if isinstance(value, SpelledInt | SpelledFloat) else value
+        name = spelled(value)
         if parse_guid(guid) is None:
             findings.absent(where, "a GUID: 1 to 64 of A-Z a-z 0-9 _ -", "the GUID stands first, the name behind it")
         elif guid in found:

@@ -47,6 +47,11 @@ class SpelledFloat(float):
     spelling: str
 
 
+def spelled(value: object) -> object:
+    """A number as the file spells it; every other value as it is."""
+    return value.spelling if isinstance(value, SpelledInt | SpelledFloat) else value
+
+
 @dataclass(frozen=True, slots=True)
 class Flaw:
     """Something the YAML itself gets wrong: where, what was expected, and the way out."""

@@ -9,14 +9,13 @@ Source: the template rules of the bosh CLI, which `cf push --vars-file` uses: do
 the name means nothing.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from registry.findings import Findings
-from registry.problems import Problem, printable
+from registry.problems import Problem, did_you_mean, printable
 from registry.source import SpelledInt, read_documents
 
 MAX_TEXT = 64 * 1024  # characters of a text with its variables filled in
@@ -90,7 +89,6 @@ def _look_up(name: str, variables: Mapping[str, object]) -> object:
 
 def _unknown(name: str, variables: Mapping[str, object]) -> Unfilled:
     known = [one for one in list(variables)[:_COMPARED] if len(one) <= _COMPARED_LENGTH]
-    near = difflib.get_close_matches(name, known, 1, cutoff=0.7) if len(name) <= _COMPARED_LENGTH else []
-    hint = f"did you mean `{printable(near[0], 80)}`? " if near else ""
+    hint = did_you_mean(name, known) if len(name) <= _COMPARED_LENGTH else ""
     expected = f"a value for the variable `{printable(name, 80)}`"
-    return Unfilled(expected, f"{hint}give it with --vars-file FILE or --var {printable(name, 80)}=VALUE")
+    return Unfilled(expected, f"{hint} give it with --vars-file FILE or --var {printable(name, 80)}=VALUE".lstrip())

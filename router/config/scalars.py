@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from identity.caller import Guid, parse_guid
 from registry.hostname import canonical, canonical_pattern
 from registry.problems import Problem
-from registry.source import SpelledFloat, SpelledInt
+from registry.source import spelled
 
 UNLIMITED = "unlimited"
 MAX_FILE_BYTES = 1024 * 1024
@@ -56,7 +56,7 @@ def _text(value: object) -> object:
     """A number where text stands is the text as the file spells it, as in GoRouter."""
     if value is None:
         return ""
-    return value.spelling if isinstance(value, SpelledInt | SpelledFloat) else value
+    return spelled(value)
 
 
 def boolean(value: object) -> object:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from registry.findings import Findings
 from registry.problems import Problem, Where, did_you_mean
-from registry.source import SpelledFloat, SpelledInt, read_source
+from registry.source import read_source, spelled
 
 
 class Reading:
@@ -64,9 +64,9 @@ class Reading:
 
     def text(self, where: Where, value: object, expected: str, limit: int = 1024) -> str | None:
         """1 to `limit` characters of text, a number as it is spelled; else a problem and None."""
-        spelled = value.spelling if isinstance(value, SpelledInt | SpelledFloat) else value
-        if isinstance(spelled, str) and 0 < len(spelled) <= limit:
-            return spelled
+        text = spelled(value)
+        if isinstance(text, str) and 0 < len(text) <= limit:
+            return text
         self.wrong(where, value, f"{expected} (1 to {limit} characters)")
         return None
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.source import MAX_BYTES, MAX_DOCUMENTS, MAX_VALUES, SpelledInt, read_documents, read_source
+from registry.source import MAX_BYTES, MAX_DOCUMENTS, MAX_VALUES, SpelledInt, read_documents, read_source, spelled
 
 
 @given(st.binary(max_size=400))
@@ -31,10 +31,10 @@ def test_every_place_knows_its_line() -> None:
 
 
 def test_a_number_remembers_its_spelling() -> None:
-    tree = read_source(b"a: 42").tree
+    tree = read_source(b"{a: 42, b: 1.50, c: x, d: true}").tree
     assert isinstance(tree, dict)
     assert isinstance(tree["a"], SpelledInt)
-    assert tree["a"].spelling == "42"
+    assert [spelled(value) for value in tree.values()] == ["42", "1.50", "x", True]
 
 
 @pytest.mark.parametrize(
