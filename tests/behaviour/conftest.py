@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.behaviour.place import Place, make_place
+from tests.behaviour.place import Place, places_of
 from tests.support.backend import EchoBackend
 from tests.support.certs import CA, Credential, authority
 from tests.support.nats import NatsServer
@@ -79,17 +79,7 @@ def house_registrar(nats_server: NatsServer, house: RouterProcess) -> Iterator[R
 @pytest.fixture
 def at(house: RouterProcess, house_registrar: Registrar) -> Iterator[At]:
     """A place under a domain of the house, registered with `options` (none: without any)."""
-    places: list[Place] = []
-
-    def make(domain: str, options: object = None, **more: Any) -> Place:
-        place = make_place(house, house_registrar, domain)
-        places.append(place)
-        place.register(options, **more)
-        return place
-
-    yield make
-    for place in places:
-        place.leave()
+    yield from places_of(house, house_registrar)
 
 
 @pytest.fixture(scope="session")

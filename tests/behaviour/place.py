@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -134,6 +134,21 @@ def make_place(router: RouterProcess, registrar: Registrar, domain: str) -> Plac
     """A place under `domain`; a domain without a `*.` in front is the host itself."""
     host = unique_host(domain.removeprefix("*.")) if domain.startswith("*.") else domain
     return Place(router, registrar, host)
+
+
+def places_of(router: RouterProcess, registrar: Registrar) -> Iterator[Callable[..., Place]]:
+    """Makes places under a domain, registered with `options` (none: without any); at the end all of them leave."""
+    places: list[Place] = []
+
+    def make(domain: str, options: object = None, **more: Any) -> Place:
+        place = make_place(router, registrar, domain)
+        places.append(place)
+        place.register(options, **more)
+        return place
+
+    yield make
+    for place in places:
+        place.leave()
 
 
 def counted(router: RouterProcess, name: str, **labels: str) -> Mapping[str, float]:

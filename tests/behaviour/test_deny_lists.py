@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from tests.behaviour.conftest import At, json_log, later_domain
-from tests.behaviour.place import FORBIDDEN, MISDIRECTED, Place, Seen, counted, make_place
+from tests.behaviour.place import FORBIDDEN, MISDIRECTED, Seen, counted, places_of
 from tests.support.backend import EchoBackend, Exchange
 from tests.support.certs import CA, Credential
 from tests.support.client import render_request
@@ -50,17 +50,7 @@ def gate_registrar(nats_server: NatsServer, gate: RouterProcess) -> Iterator[Reg
 
 @pytest.fixture
 def at(gate: RouterProcess, gate_registrar: Registrar) -> Iterator[At]:
-    places: list[Place] = []
-
-    def make(domain: str, options: object = None, **more: Any) -> Place:
-        place = make_place(gate, gate_registrar, domain)
-        places.append(place)
-        place.register(options, **more)
-        return place
-
-    yield make
-    for place in places:
-        place.leave()
+    yield from places_of(gate, gate_registrar)
 
 
 @pytest.fixture
