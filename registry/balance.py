@@ -1,23 +1,28 @@
-"""Which endpoint takes a request: round-robin among those that the caller's scope and the request's wish
-admit.
+"""Which endpoint takes a request: by turns, the least busy one or by a hash, among those that the caller's
+scope and the request's wish admit.
 
-Promises: a pure choice but for the pool's cursor and the marks; never an endpoint outside the scopes the
-decision demands, whatever else is left; missing never equals missing. Refuses to know: dialling, retries, how
-the marks are earned, the wording of refusals.
+Promises: a pure choice but for the pool's turn and the marks; never an endpoint outside the scopes the
+decision demands, whatever the algorithm and whatever else is left; missing never equals missing; no algorithm
+finds none while one can serve. Refuses to know: dialling, retries, how the marks are earned, the wording of
+refusals.
 
-Source: GoRouter's round-robin pool; RFC-0055's scopes, here applied before the choice, so that a route shared
-between spaces gives no intermittent refusal; GoRouter's X-CF-App-Instance and X-CF-Process-Instance.
+Source: GoRouter's pools and RFC-0042's hash; RFC-0055's scopes, here applied before the choice, so that a
+route shared between spaces gives no intermittent refusal; GoRouter's X-CF-App-Instance and
+X-CF-Process-Instance.
 """
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, assert_never
+from typing import Final, Literal, NamedTuple, assert_never
 
 from identity.caller import Caller
 from registry.endpoint import Endpoint, Pool
 
 FAILED_FOR = 30.0  # seconds a failed endpoint is passed over: a quarter of the default stale threshold
+
+_DRAW_FACTOR: Final = 6364136223846793005  # Knuth's, for a period of 2**64
+_DRAW_MASK: Final = 0xFFFFFFFFFFFFFFFF
 
 _GUID = r"[\da-f]{8}-(?:[\da-f]{4}-){3}[\da-f]{12}"
 _APP_INSTANCE = re.compile(rf"({_GUID}):(\d{{1,10}})".encode())
@@ -68,17 +73,20 @@ def choose(
     scopes: frozenset[str],
     caller: Caller | None,
     now: float,
-    exclude: Container[str] = (),
+    exclude: Collection[str] = (),
     *,
     selector: Selector | None = None,
     max_conns: int = 0,
+    zone: str = "",
+    fields: Iterable[tuple[bytes, bytes]] = (),
 ) -> Endpoint | NoEndpoint:
     """The next endpoint for a request, or why there is none.
 
     `scopes` are those every candidate must share with the caller ("org", "space"); `exclude` holds the
-    addresses tried before; `max_conns` bounds an endpoint's requests in flight, 0 = no bound. A TLS endpoint
-    silent for its TTL comes after all others; where all that could serve are marked as failed, their marks
-    are lifted and one is taken.
+    addresses tried before; `max_conns` bounds an endpoint's requests in flight, 0 = no bound; `zone` is the
+    availability zone that a first attempt prefers, unless a hash decides; `fields` are the request's, in lower
+    case, for the header of a hash. A TLS endpoint silent for its TTL comes after all others; where all that
+    could serve are marked as failed, their marks are lifted and one is taken.
     """
     candidates: Sequence[Endpoint] = pool.endpoints
     if scopes:
@@ -89,6 +97,9 @@ def choose(
         candidates = [endpoint for endpoint in candidates if selector.admits(endpoint)]
         if not candidates:
             return NoEndpoint("scope" if any(map(selector.admits, pool.endpoints)) else "instance")
+    if zone or pool.balancing.algorithm != "round-robin":
+        able = _able(candidates, now, exclude, max_conns)
+        return able if isinstance(able, NoEndpoint) else _by_algorithm(pool, able, "" if exclude else zone, fields)
     count = len(candidates)
     start = pool.turn.next
     for step in range(start, start + count):
@@ -102,7 +113,8 @@ def choose(
         ):
             pool.turn.next = (step + 1) % count
             return endpoint
-    return _second_best(pool, candidates, now, exclude, max_conns)
+    able = _second_best(candidates, now, exclude, max_conns)
+    return able if isinstance(able, NoEndpoint) else _next(pool, able)
 
 
 def in_scope(endpoint: Endpoint, scopes: frozenset[str], caller: Caller | None) -> bool:
@@ -122,10 +134,25 @@ def mark_failed(endpoint: Endpoint, now: float, seconds: float = FAILED_FOR) -> 
     endpoint.pulse.failed_until = now + seconds
 
 
+def _able(
+    candidates: Sequence[Endpoint], now: float, exclude: Collection[str], max_conns: int
+) -> Sequence[Endpoint] | NoEndpoint:
+    """All that are fresh, unmarked, free and not tried; where there is none, the second best."""
+    able = [
+        endpoint
+        for endpoint in candidates
+        if (pulse := endpoint.pulse).failed_until <= now
+        and (not endpoint.tls or pulse.expires > now)
+        and (not max_conns or pulse.in_flight < max_conns)
+        and endpoint.address not in exclude
+    ]
+    return able or _second_best(candidates, now, exclude, max_conns)
+
+
 def _second_best(
-    pool: Pool, candidates: Sequence[Endpoint], now: float, exclude: Container[str], max_conns: int
-) -> Endpoint | NoEndpoint:
-    """None is fresh, unmarked and free: a marked fresh one, else a silent one, unmarked ones first."""
+    candidates: Sequence[Endpoint], now: float, exclude: Collection[str], max_conns: int
+) -> Sequence[Endpoint] | NoEndpoint:
+    """None is fresh, unmarked and free: the marked fresh ones, else the silent ones, unmarked ones first."""
     untried = [endpoint for endpoint in candidates if endpoint.address not in exclude]
     free = [endpoint for endpoint in untried if not max_conns or endpoint.pulse.in_flight < max_conns]
     if not free:
@@ -136,7 +163,52 @@ def _second_best(
     if not unmarked:
         for endpoint in group:
             endpoint.pulse.failed_until = 0.0
-    chosen = unmarked or group
-    at = pool.turn.next % len(chosen)
+    return unmarked or group
+
+
+def _by_algorithm(pool: Pool, able: Sequence[Endpoint], zone: str, fields: Iterable[tuple[bytes, bytes]]) -> Endpoint:
+    """One of `able`: by the hash of a header that came, else of the zone's as long as there are some."""
+    algorithm, hash_header, _, otherwise = pool.balancing
+    if algorithm == "hash":
+        value = _first(fields, hash_header)
+        if value:
+            return _by_hash(pool, able, value)
+        algorithm = otherwise
+    if zone:
+        able = [endpoint for endpoint in able if endpoint.availability_zone == zone] or able
+    return _least_busy(pool, able) if algorithm == "least-connection" else _next(pool, able)
+
+
+def _next(pool: Pool, able: Sequence[Endpoint]) -> Endpoint:
+    """The next in turn."""
+    at = pool.turn.next % len(able)
     pool.turn.next = at + 1
-    return chosen[at]
+    return able[at]
+
+
+def _least_busy(pool: Pool, able: Sequence[Endpoint]) -> Endpoint:
+    """One drawn from those with the fewest requests in flight: by turns would favour whoever stands in front, because who is
+    among the least changes with each request.
+    """
+    fewest = min(endpoint.pulse.in_flight for endpoint in able)
+    least = [endpoint for endpoint in able if endpoint.pulse.in_flight == fewest]
+    pool.turn.next = drawn = (pool.turn.next * _DRAW_FACTOR + 1) & _DRAW_MASK
+    return least[(drawn >> 32) % len(least)]
+
+
+def _by_hash(pool: Pool, able: Sequence[Endpoint], value: bytes) -> Endpoint:
+    """The value's own endpoint; where it is not able, or has more than `hash_balance` times the average of requests in flight,
+    the next of the table. Somebody has no more than the average, so the fewest in flight only serves where the table is too
+    small to hold it.
+    """
+    balance = pool.balancing.hash_balance
+    fair = balance * sum(endpoint.pulse.in_flight for endpoint in able) / len(able)
+    known = {endpoint.name: endpoint for endpoint in able if not balance or endpoint.pulse.in_flight <= fair}
+    names = pool.turn.table(pool.endpoints).from_value(value)
+    return next((known[name] for name in names if name in known), None) or _least_busy(pool, able)
+
+
+def _first(fields: Iterable[tuple[bytes, bytes]], name: str) -> bytes:
+    """The first value of a header, empty where it is absent."""
+    wanted = name.lower().encode()
+    return next((value for field, value in fields if field == wanted), b"")

@@ -3,7 +3,7 @@
 Promises: an Endpoint, Pool or Route never changes once built, so that a request keeps what it looked up; two
 endpoints are equal when a registration said the same of them. Two cells are mutable on purpose and left out
 of equality, because they are liveness and not routing: Pulse (when last heard, how busy, marked until when)
-and Turn (whose turn it is).
+and Turn (whose turn it is, and the hash table that was made last).
 Refuses to know: where registrations come from, how an endpoint is chosen, clocks (every time is given, in
 seconds).
 
@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from authz.policy import PoolPolicy
 from registry.hostname import Host
+from registry.maglev import Maglev
 from registry.options import NO_OPTIONS, RouteOptions
 
 Protocol = Literal["http1", "http2"]
@@ -33,12 +34,23 @@ class Pulse:
 
 
 class Turn:
-    """The round-robin cursor of a route, shared by all generations of its pool."""
+    """Where the choice among a route's endpoints stands, shared by all generations of its pool."""
 
-    __slots__ = ("next",)
+    __slots__ = ("_hashed", "next")
 
     def __init__(self, start: int = 0) -> None:
-        self.next = start
+        self.next = start  # round-robin's cursor; the state of the draws among the least busy
+        self._hashed: tuple[tuple[Endpoint, ...], Maglev] | None = None
+
+    def table(self, endpoints: "tuple[Endpoint, ...]") -> Maglev:
+        """The hash table of these endpoints: made when first asked for, and again only when their names are others."""
+        known = self._hashed
+        if known is not None and known[0] is endpoints:
+            return known[1]
+        names = {endpoint.name for endpoint in endpoints}
+        table = known[1] if known is not None and names == set(known[1].names) else Maglev(names)
+        self._hashed = endpoints, table
+        return table
 
 
 class Tags(Mapping[str, str]):
@@ -102,13 +114,21 @@ class Endpoint:
         shown = f"[{self.host}]" if ":" in self.host else self.host
         object.__setattr__(self, "address", f"{shown}:{self.port}")
 
+    @property
+    def name(self) -> str:
+        """What a hash knows it by, on every router alike: the instance's id, else the address."""
+        return self.instance_id or self.address
+
 
 class Balancing(NamedTuple):
-    """How a route spreads its requests; GoRouter's names. An empty hash_header and 0.0 mean: not set."""
+    """How a route spreads its requests; GoRouter's names. An empty hash_header and 0.0 mean: not set. `otherwise` is the
+    operator's algorithm, for requests without the header of a hash.
+    """
 
     algorithm: str = "round-robin"
     hash_header: str = ""
     hash_balance: float = 0.0
+    otherwise: str = "round-robin"
 
 
 DEFAULT_BALANCING = Balancing()

@@ -119,7 +119,8 @@ class _Entry:
         self.route_service_url = endpoint.route_service_url
         options = endpoint.options
         if options.algorithm is not None:
-            self.balancing = Balancing(options.algorithm, options.hash_header, options.hash_balance)
+            otherwise = self.balancing.otherwise
+            self.balancing = Balancing(options.algorithm, options.hash_header, options.hash_balance, otherwise)
 
     def route(self) -> Route:
         """The frozen form. The policy stays one object while the demands stay; an emptied route keeps it."""
@@ -140,7 +141,7 @@ class Ledger:
         self._settings = settings
         self._first_turn = first_turn
         self._entries: dict[str, _Entry] = {}
-        self._balancing = Balancing(settings.algorithm)
+        self._balancing = Balancing(settings.algorithm, otherwise=settings.algorithm)
         self._beats: dict[bytes, _Beat] = {}  # by the digest of the message
         self._emptied: set[str] = set()
         self._touched: dict[str, RouteUri] = {}

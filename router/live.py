@@ -44,6 +44,7 @@ class Snapshot:
     dialer: Dialer
     idle: IdlePool
     healthcheck_user_agent: bytes
+    zone: str  # where a first attempt goes by preference; empty: anywhere
     names: Names
 
     def client_policy(self, pattern: str | None) -> ClientPolicy | None:

@@ -149,6 +149,12 @@ def _wide_open(config: Config, tree: Tree) -> Iterator[Notice]:
         yield Notice(("logging", "redact_query_params"), said, "use `all` or `hash`")
 
 
+def _no_zone(config: Config, _tree: Tree) -> Iterator[Notice]:
+    if config.balancing_algorithm_az_preference != "none" and not config.zone:
+        said = "without `zone` no availability zone is preferred"
+        yield Notice(("balancing_algorithm_az_preference",), said, "set zone to this router's, as registrations name it")
+
+
 def _unknown_log_fields(config: Config, _tree: Tree) -> Iterator[Notice]:
     for index, name in enumerate(config.logging.extra_access_log_fields):
         if name not in KNOWN_LOG_FIELDS:
@@ -195,5 +201,5 @@ def _without_list(authorities: list[x509.Certificate], lists: list[x509.Certific
 
 
 _LOOKS: tuple[Callable[[Config, Tree], Iterator[Notice]], ...] = (
-    _certificates_and_domains, _domains, advise_deny, _wide_open, _unknown_log_fields, _streaming_nowhere, _nanoseconds,
+    _certificates_and_domains, _domains, advise_deny, _wide_open, _no_zone, _unknown_log_fields, _streaming_nowhere, _nanoseconds,
 )  # fmt: skip

@@ -70,6 +70,7 @@ def compile_config(
         dialer=_dialer(config, limits, loop, wheel, deny),
         idle=_idle(config, limits, previous),
         healthcheck_user_agent=config.healthcheck_user_agent.encode(),
+        zone=config.zone if config.balancing_algorithm_az_preference == "locally-optimistic" else "",
         names=_names(config, previous),
     )
 

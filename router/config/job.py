@@ -106,6 +106,7 @@ EXAMPLES: Final[dict[Where, object]] = {
     ("nats", "nkey_seed"): "((nats_nkey_seed))",
     ("nats", "credentials"): "((nats_credentials))",
     ("nats", "ca_certs"): "((nats_ca.certificate))",
+    ("zone",): "z1",
     ("isolation_segments",): ["segment-1"],
     ("status", "pass"): "((router_status_password))",
     ("status", "tls", "certificate"): _CERTIFICATE,

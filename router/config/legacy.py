@@ -50,8 +50,6 @@ NO_EFFECT: dict[str, str] = {
     "route_services_internal_server_port": _ROUTE_SERVICE,
     "route_services": _ROUTE_SERVICE,
     "keep_alive_100_continue_requests": _ALWAYS,
-    "balancing_algorithm_az_preference": _LATER + ": availability zones are not preferred",
-    "zone": _LATER + ": availability zones are not preferred",
     "sticky_session_cookie_names": _STICKY,
     "sticky_sessions_for_auth_negotiate": _STICKY,
     "secure_cookies": _STICKY,
@@ -182,11 +180,6 @@ def _http2(tree: Tree) -> Iterator[Notice]:
         yield Notice(("enable_http2",), _LATER + ": only http/1.1 is offered", "remove the key")
 
 
-def _least_connection(tree: Tree) -> Iterator[Notice]:
-    if tree.get("balancing_algorithm") == "least-connection":
-        yield Notice(("balancing_algorithm",), _LATER + ": round-robin is used", "remove the key")
-
-
 _STEPS: tuple[Callable[[Tree], Iterator[Notice]], ...] = (
-    _drop_nulls, _older_shapes, _zeros, _head_cap, _without_effect, _http2, _least_connection,
+    _drop_nulls, _older_shapes, _zeros, _head_cap, _without_effect, _http2,
 )  # fmt: skip

@@ -136,7 +136,13 @@ class Config(BaseModel):
     backends: Backends = entry(Backends, "how endpoints are reached")
     ca_certs: tuple[Certificates, ...] = entry((), ("PEM or paths: authorities of the backends, beside the system's"), repr=False)
     skip_ssl_validation: Bool = entry(False, ("true: backends' certificates are not verified. Never outside a test"))
-    balancing_algorithm: Literal["round-robin", "least-connection"] = entry("round-robin", ("choice among a route's endpoints"))
+    balancing_algorithm: Literal["round-robin", "least-connection"] = entry(
+        "round-robin", "choice among a route's endpoints, unless its options say otherwise"
+    )
+    balancing_algorithm_az_preference: Literal["none", "locally-optimistic"] = entry(
+        "none", "`locally-optimistic`: a first attempt goes to endpoints of `zone`, if one there can serve; retries go anywhere"
+    )
+    zone: Text = entry("", "availability zone of this router, as registrations name theirs")
     disable_keep_alives: Bool = entry(False, "true: one backend connection a request. BOSH's default")
     max_idle_conns: Count = entry(100, "idle backend connections kept, 0: none. BOSH's default")
     max_idle_conns_per_host: Count = entry(100, "of these, to one endpoint, 0: none. BOSH's default")

@@ -102,7 +102,11 @@ class Attempt:
                 self.upstream = upstream
                 return upstream
             upstream.close()
-        upstream = self.upstream = await snapshot.dialer.dial(endpoint)
+        endpoint.pulse.in_flight += 1  # the least busy is not the one that nobody gets through to
+        try:
+            upstream = self.upstream = await snapshot.dialer.dial(endpoint)
+        finally:
+            endpoint.pulse.in_flight -= 1
         record = exchange.record
         record.local_address = upstream.local_address
         record.dns_time, record.dial_time, record.tls_time = upstream.dns_time, upstream.dial_time, upstream.tls_time

@@ -274,12 +274,13 @@ def _is_stale(fault: Fault, attempt: Attempt) -> bool:
 
 def _pick(exchange: Exchange, permit: Permit, tried: set[str], last: Fault | None) -> Endpoint:
     """An endpoint that the caller may reach and that was not tried yet. Raises Refused, or `last` when none is left."""
-    limits, now = exchange.snapshot.limits, exchange.router.loop.time()
+    snapshot, now = exchange.snapshot, exchange.router.loop.time()
     while True:
         allow = permit.allow
         found = choose(
             permit.route.pool, allow.scopes, allow.caller, now, tried,
-            selector=exchange.selector, max_conns=limits.max_in_flight_per_endpoint,
+            selector=exchange.selector, max_conns=snapshot.limits.max_in_flight_per_endpoint, zone=snapshot.zone,
+            fields=exchange.head.fields,
         )  # fmt: skip
         if isinstance(found, Endpoint):
             exchange.describe_endpoint(found)

@@ -1,4 +1,7 @@
-"""Tests of registry/balance.py: turns, marks, scopes and instance headers."""
+"""Tests of registry/balance.py: turns, the least busy, hashes, zones, marks, scopes and instance headers."""
+
+from collections import Counter
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -15,7 +18,8 @@ from registry.balance import (
     parse_app_instance,
     parse_process_instance,
 )
-from registry.endpoint import Endpoint, Pool, Turn
+from registry.endpoint import DEFAULT_BALANCING, Balancing, Endpoint, Pool, Turn
+from registry.maglev import SIZE
 from tests.registry.parts import endpoint, tags
 
 NOW = 1000.0
@@ -24,8 +28,8 @@ GUID = "6f2b9f0a-5f0c-4f53-9f2e-0f6f6a6c2a11"
 CALLER = Caller(Guid("app"), Guid("space-1"), Guid("org-1"))
 
 
-def pool(*endpoints: Endpoint, start: int = 0) -> Pool:
-    return Pool(endpoints, NO_POLICY, turn=Turn(start))
+def pool(*endpoints: Endpoint, start: int = 0, balancing: Balancing = DEFAULT_BALANCING) -> Pool:
+    return Pool(endpoints, NO_POLICY, balancing, turn=Turn(start))
 
 
 def taken(among: Pool, times: int = 1) -> list[str]:
@@ -221,31 +225,214 @@ def test_a_selector_does_not_reach_outside_the_scope() -> None:
     assert (NoEndpoint("scope"), NoEndpoint("instance")) == (outside, unknown)
 
 
+LEAST = Balancing("least-connection")
+HASH = Balancing("hash", "X-Tenant")
+BALANCED = Balancing("hash", "X-Tenant", 1.25, "least-connection")
+
+
+def busy(number: int, in_flight: int = 0, **fields: object) -> Endpoint:
+    made = endpoint(number, instance_id=f"instance-{number}", **fields)
+    made.pulse.in_flight = in_flight
+    return made
+
+
+def spread(among: Pool, times: int, **wish: Any) -> dict[str, int]:
+    """How often each endpoint, by the last number of its address, or each reason for none was the answer."""
+    chosen = [choose(among, NONE, None, NOW, **wish) for _ in range(times)]
+    return dict(Counter(each.reason if isinstance(each, NoEndpoint) else each.host[-1] for each in chosen))
+
+
+def tenant(value: str) -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"a.example"), (b"x-tenant", value.encode()), (b"x-tenant", b"second")]
+
+
+def own(among: Pool, value: str) -> Endpoint:
+    """The endpoint that a tenant's value leads to."""
+    found = choose(among, NONE, None, NOW, fields=tenant(value))
+    assert isinstance(found, Endpoint)
+    return found
+
+
+def test_least_connection_takes_the_one_with_the_fewest_requests() -> None:
+    """Contract f.1: requests in flight count, not how many there were."""
+    assert spread(pool(busy(1, 3), busy(2, 1), busy(3, 2), balancing=LEAST), 5) == {"2": 5}
+
+
+def test_least_connection_draws_among_equals() -> None:
+    """Contract f.1: random, so that nobody is favoured for where it stands, whoever joins or leaves the least."""
+    one, two, three, four = (busy(n, in_flight) for n, in_flight in enumerate((0, 0, 0, 1), 1))
+    among = pool(one, two, three, four, balancing=LEAST, start=5)
+    drawn = spread(among, 3000)
+    assert set(drawn) == {"1", "2", "3"}
+    assert all(900 < times < 1100 for times in drawn.values())
+
+
+def test_least_connection_passes_over_marks_and_full_ones() -> None:
+    """Contract f.1, `backends.max_conns`."""
+    one, two, three = busy(1), busy(2, 1), busy(3, 2)
+    mark_failed(one, NOW)
+    among = pool(one, two, three, balancing=LEAST)
+    assert spread(among, 3) == {"2": 3}
+    assert spread(among, 3, exclude={two.address}) == {"3": 3}
+    assert spread(among, 3, max_conns=1) == {"1": 3}
+    one.pulse.in_flight = 1
+    assert spread(among, 3, max_conns=1) == {"overloaded": 3}
+
+
+def test_a_hash_leads_the_same_value_to_the_same_endpoint() -> None:
+    """Contract f.1: by the first value of the header, on every router, whatever the order of registrations."""
+    endpoints = [busy(n) for n in range(1, 6)]
+    here, there = pool(*endpoints, balancing=HASH), pool(*reversed(endpoints), balancing=HASH, start=3)
+    leads = {value: own(here, value) for value in map(str, range(50))}
+    assert all(own(here, value) is own(there, value) is found for value, found in leads.items())
+    assert set(leads.values()) == set(endpoints)
+
+
+def test_without_its_header_a_hash_leaves_the_choice_to_the_operators_algorithm() -> None:
+    """Contract f.1: an empty value is none."""
+    for fields in ([], tenant("")):
+        assert spread(pool(busy(1, 1), busy(2), balancing=HASH), 4, fields=fields) == {"1": 2, "2": 2}
+        assert spread(pool(busy(1, 1), busy(2), balancing=BALANCED), 4, fields=fields) == {"2": 4}
+
+
+def test_who_cannot_serve_is_replaced_by_the_next_of_the_table_and_gets_its_keys_back() -> None:
+    """Contract f.1: marked, full, or tried before; the others' keys stay."""
+    endpoints = [busy(n) for n in range(1, 5)]
+    among = pool(*endpoints, balancing=HASH)
+    before = {value: own(among, value) for value in map(str, range(40))}
+    out = before["0"]
+    mark_failed(out, NOW)
+    for value, was in before.items():
+        assert (own(among, value) is was) == (was is not out)
+    assert len({own(among, value).host for value, was in before.items() if was is out}) > 1
+    out.pulse.failed_until = 0.0
+    assert before == {value: own(among, value) for value in before}
+    retry = choose(among, NONE, None, NOW, {out.address}, fields=tenant("0"))
+    assert retry not in (out, NoEndpoint("none"))
+    out.pulse.in_flight = 9
+    assert retry == choose(among, NONE, None, NOW, max_conns=9, fields=tenant("0"))
+
+
+def test_hash_balance_bounds_an_endpoints_share_of_the_requests_in_flight() -> None:
+    """Contract f.1: above hash_balance times the average, the next of the table."""
+    endpoints = [busy(n, 4) for n in range(1, 5)]
+    among = pool(*endpoints, balancing=BALANCED)
+    found = own(among, "a")
+    found.pulse.in_flight = 5  # of an average of 4.25: 1.18
+    assert own(among, "a") is found
+    found.pulse.in_flight = 6  # of an average of 4.5: 1.33
+    assert own(among, "a") is not found
+    assert own(Pool(among.endpoints, NO_POLICY, HASH), "a") is found
+
+
+def test_an_endpoint_that_the_table_has_no_slot_for_still_serves() -> None:
+    """More instances than slots: nobody starves."""
+    endpoints = [Endpoint("h", number) for number in range(1, SIZE + 5)]
+    among = pool(*endpoints, balancing=HASH)
+    left = [one for one in endpoints if one.name not in among.turn.table(among.endpoints).names]
+    tried = {one.address for one in endpoints} - {left[0].address}
+    assert left[0] == choose(among, NONE, None, NOW, tried, fields=tenant("a"))
+
+
+@pytest.mark.parametrize("balancing", [DEFAULT_BALANCING, LEAST, HASH])
+def test_a_first_attempt_stays_in_the_zone(balancing: Balancing) -> None:
+    """Contract f.1: `locally-optimistic`; a retry goes anywhere, and so do all where nobody there can serve."""
+    one, two, three = busy(1, availability_zone="z1"), busy(2, availability_zone="z2"), busy(3)
+    among = pool(one, two, three, balancing=balancing)
+    assert spread(among, 4, zone="z2") == {"2": 4}
+    assert set(spread(among, 40, zone="z2", exclude={"10.0.0.9:1"})) == {"1", "2", "3"}
+    assert set(spread(among, 40, zone="z9")) == {"1", "2", "3"}
+    mark_failed(two, NOW)
+    assert set(spread(among, 40, zone="z2")) == {"1", "3"}
+    two.pulse.failed_until, two.pulse.in_flight = 0.0, 7
+    assert set(spread(among, 40, zone="z2", max_conns=7)) == {"1", "3"}
+
+
+def test_a_zone_takes_turns() -> None:
+    """Contract f.1."""
+    among = pool(*(busy(n, availability_zone=f"z{n % 2}") for n in range(1, 6)))
+    assert spread(among, 30, zone="z1") == {"1": 10, "3": 10, "5": 10}
+
+
+def test_a_hash_knows_no_zone() -> None:
+    """Contract f.1: the preference is ignored."""
+    endpoints = [busy(n, availability_zone=f"z{n}") for n in range(1, 5)]
+    among = pool(*endpoints, balancing=HASH)
+    assert all(own(among, value) is choose(among, NONE, None, NOW, zone="z1", fields=tenant(value)) for value in "abcdefgh")
+
+
+@pytest.mark.parametrize("balancing", [DEFAULT_BALANCING, LEAST, HASH, BALANCED])
+@pytest.mark.parametrize("zone", ["", "z1"])
+def test_no_algorithm_reaches_outside_the_scope(balancing: Balancing, zone: str) -> None:
+    """Decision 7: not for the least busy, nor the zone's own, nor the hash's own."""
+    mine, other = (
+        busy(1, 8, tags=tags(organization_id="org-1")),
+        busy(2, tags=tags(organization_id="org-2"), availability_zone="z1"),
+    )
+    among = pool(other, mine, balancing=balancing)
+    values = [tenant(str(number)) for number in range(20)]
+    scope = frozenset({"org"})
+    assert {mine} == {choose(among, scope, CALLER, NOW, zone=zone, fields=fields) for fields in values}
+    assert NoEndpoint("scope") == choose(pool(other, balancing=balancing), scope, CALLER, NOW, zone=zone, fields=values[0])
+
+
+class State(NamedTuple):
+    """What an endpoint is like at the moment of a choice."""
+
+    tls: bool
+    fresh: bool
+    failed: bool
+    in_flight: int
+    org: int
+    zone: int
+
+
+STATES = st.builds(State, st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3), st.integers(1, 2), st.integers(1, 2))
+
+
 @given(
-    st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2)), max_size=5),
-    st.sets(st.integers(0, 4)),
-    st.integers(0, 2),
-    st.integers(0, 10),
+    st.lists(STATES, max_size=6),
+    st.sets(st.integers(0, 5)),
+    st.integers(0, 3),
+    st.integers(0, 2**64),
+    st.sampled_from([DEFAULT_BALANCING, LEAST, HASH, BALANCED]),
+    st.sampled_from(["", "z1", "z2"]),
+    st.sampled_from(["", "a", "b", "c"]),
+    st.booleans(),
 )
 def test_the_choice_is_always_the_best_that_is_left(
-    states: list[tuple[bool, bool, bool, int]], tried: set[int], max_conns: int, start: int
+    states: list[State], tried: set[int], max_conns: int, start: int, balancing: Balancing, zone: str, value: str, scoped: bool
 ) -> None:
-    """Never one tried or full; fresh before silent; of one kind, unmarked before marked."""
+    """Whatever the algorithm: never one out of scope, tried or full; fresh before silent; of one kind, unmarked before marked;
+    and none only where none is left.
+    """
     made = []
-    for number, (tls, fresh, failed, in_flight) in enumerate(states):
-        one = endpoint(number, tls=tls, expires=NOW + fresh)
-        one.pulse.in_flight = in_flight
-        if failed:
+    for number, state in enumerate(states):
+        one = busy(
+            number, state.in_flight, tls=state.tls, expires=NOW + state.fresh, availability_zone=f"z{state.zone}",
+            tags=tags(organization_id=f"org-{state.org}"),
+        )  # fmt: skip
+        if state.failed:
             mark_failed(one, NOW)
         made.append(one)
     ranks = {
-        one.address: (tls and not fresh, failed)
-        for one, (tls, fresh, failed, in_flight) in zip(made, states, strict=True)
-        if int(one.host[-1]) not in tried and not (max_conns and in_flight >= max_conns)
+        number: (state.tls and not state.fresh, state.failed)
+        for number, state in enumerate(states)
+        if number not in tried and not (max_conns and state.in_flight >= max_conns) and not (scoped and state.org != 1)
     }
     exclude = {f"10.0.0.{number}:8080" for number in tried}
-    chosen = choose(pool(*made, start=start), NONE, None, NOW, exclude, max_conns=max_conns)
+    chosen = choose(
+        pool(*made, start=start, balancing=balancing), frozenset({"org"}) if scoped else NONE, CALLER, NOW, exclude,
+        max_conns=max_conns, zone=zone, fields=tenant(value),
+    )  # fmt: skip
     if isinstance(chosen, NoEndpoint):
         assert not ranks
-    else:
-        assert ranks[chosen.address] == min(ranks.values())
+        return
+    best = {number for number, rank in ranks.items() if rank == min(ranks.values())}
+    number = int(chosen.host[-1])
+    assert number in best
+    hashed = balancing.algorithm == "hash" and value
+    local = {number for number in best if f"z{states[number].zone}" == zone} if not tried and not hashed else set()
+    assert not local or number in local
+    if not hashed and "least-connection" in (balancing.algorithm, balancing.otherwise):
+        assert states[number].in_flight == min(states[number].in_flight for number in local or best)

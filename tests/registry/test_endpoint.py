@@ -22,6 +22,16 @@ def test_the_address_brackets_ipv6_only(host: str, expected: str) -> None:
     assert expected == endpoint(host=host).address
 
 
+def test_a_hash_table_is_made_once_for_the_same_names() -> None:
+    """A new generation whose endpoints have the same names keeps it; equal tags or none, whatever the order."""
+    turn = Turn()
+    one, two = endpoint(1, instance_id="i-1"), endpoint(2)
+    table = turn.table((one, two))
+    assert table.names == ("10.0.0.2:8080", "i-1")
+    assert turn.table((two, endpoint(3, instance_id="i-1"))) is table
+    assert turn.table((one,)).names == ("i-1",)
+
+
 def test_liveness_is_not_part_of_equality() -> None:
     """Two registrations that say the same are equal, whenever each was last heard."""
     assert endpoint(expires=1.0) == endpoint(expires=2.0)

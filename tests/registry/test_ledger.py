@@ -99,13 +99,13 @@ def test_balancing_and_route_service_are_the_last_registrations() -> None:
     assert pool(routes, "a.b").balancing.algorithm == "least-connection"
     hashed = {"loadbalancing": "hash", "hash_header": "X-T", "hash_balance": 1.5}
     register(routes, "a.b", number=2, options=hashed, route_service_url="https://rs.example")
-    assert tuple(pool(routes, "a.b").balancing) == ("hash", "X-T", 1.5)
+    assert tuple(pool(routes, "a.b").balancing) == ("hash", "X-T", 1.5, "least-connection")
     assert pool(routes, "a.b").route_service_url == "https://rs.example"
     for number, algorithm in enumerate(("", "fastest"), 3):
         register(routes, "a.b", number=number, options={"loadbalancing": algorithm})
         assert pool(routes, "a.b").balancing.algorithm == "hash"
     register(routes, "a.b", number=5, options={"loadbalancing": "round-robin"})
-    assert tuple(pool(routes, "a.b").balancing) == ("round-robin", "", 0.0)
+    assert tuple(pool(routes, "a.b").balancing) == ("round-robin", "", 0.0, "least-connection")
     assert pool(routes, "a.b").route_service_url == ""
 
 

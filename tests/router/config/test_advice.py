@@ -53,7 +53,7 @@ def test_certificates_and_domains_that_do_not_fit_are_named(names: list[str], pa
         ({"logging": {"redact_query_params": "none"}}, "logging.redact_query_params"),
         ({"logging": {"extra_access_log_fields": ["tls_sni", "nope"]}}, "logging.extra_access_log_fields[1]"),
         ({"endpoint_timeout": 900}, "endpoint_timeout"),
-        ({"balancing_algorithm": "least-connection"}, "balancing_algorithm"),
+        ({"balancing_algorithm_az_preference": "locally-optimistic"}, "balancing_algorithm_az_preference"),
         ({"mtls_domains": [{"domain": "d.example", "ca_certs": AUTHORITY.pem}]}, "mtls_domains"),
     ],
 )

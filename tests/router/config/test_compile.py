@@ -49,6 +49,12 @@ async def test_a_configuration_becomes_a_snapshot() -> None:
     assert made.contexts.choose(f"a.{EAST}").domain is domain
 
 
+async def test_a_zone_is_preferred_only_where_the_operator_says_so() -> None:
+    """Contract f.1: GoRouter's default is `none`, whatever the router's zone."""
+    assert compiled(settings(zone="z1")).zone == ""
+    assert compiled(settings(zone="z1", balancing_algorithm_az_preference="locally-optimistic")).zone == "z1"
+
+
 def test_domains_and_their_policies_come_without_a_tls_context() -> None:
     """Tools that only predict decisions need no event loop, and no certificate of the router's own."""
     config = settings(mtls_domains=[mtls_domain(f"*.{EAST}", EAST_CA, orgs=["org-1"])], enable_ssl=False, tls_pem=[])
