@@ -137,6 +137,9 @@ def test_who_cannot_be_reached_is_busy_while_it_is_tried(group: Callable[..., Gr
             dialled, _ = silent.accept()
             with dialled:
                 assert made.spread(12) == {0: 12}
+                silent.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    silent.accept()
 
 
 def test_the_last_registration_decides_the_algorithm(group: Callable[..., Group]) -> None:

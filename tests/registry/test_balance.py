@@ -1,12 +1,14 @@
 """Tests of registry/balance.py: turns, the least busy, hashes, zones, marks, scopes and instance headers."""
 
 from collections import Counter
+from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz.deny import DenyLists
 from authz.policy import NO_POLICY
 from identity.caller import Caller, Guid
 from registry.balance import (
@@ -18,8 +20,10 @@ from registry.balance import (
     parse_app_instance,
     parse_process_instance,
 )
-from registry.endpoint import DEFAULT_BALANCING, Balancing, Endpoint, Pool, Turn
+from registry.endpoint import DEFAULT_BALANCING, Balancing, Endpoint, Pool, Route, Turn
+from registry.hostname import Host
 from registry.maglev import SIZE
+from registry.sieve import sift
 from tests.registry.parts import endpoint, tags
 
 NOW = 1000.0
@@ -374,6 +378,22 @@ def test_no_algorithm_reaches_outside_the_scope(balancing: Balancing, zone: str)
     scope = frozenset({"org"})
     assert {mine} == {choose(among, scope, CALLER, NOW, zone=zone, fields=fields) for fields in values}
     assert NoEndpoint("scope") == choose(pool(other, balancing=balancing), scope, CALLER, NOW, zone=zone, fields=values[0])
+
+
+@pytest.mark.parametrize("balancing", [DEFAULT_BALANCING, LEAST, HASH, BALANCED])
+def test_no_algorithm_reaches_what_a_deny_list_names(balancing: Balancing) -> None:
+    """R238: also where the table was made before the list came."""
+    endpoints = [busy(n, n) for n in range(1, 5)]
+    whole = Route("a.example", Host("a.example"), "", pool(*endpoints, balancing=balancing))
+    values = [tenant(str(number)) for number in range(40)]
+
+    def taken(route: Route) -> set[object]:
+        return {choose(route.pool, NONE, None, NOW, fields=fields) for fields in values}
+
+    assert endpoints[0] in taken(whole)
+    left = sift(DenyLists(networks=(ip_network("10.0.0.1"),)), whole).route
+    assert endpoints[0] not in taken(left)
+    assert taken(left) <= set(endpoints)
 
 
 class State(NamedTuple):
