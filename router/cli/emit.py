@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         gate = _gate(arguments)
         nats = None if arguments.dry_run else nats_of(arguments, os.environ)
     except ValueError as error:
-        return _fail(str(error))
+        raise WrongCall(str(error)) from None
     for note in plan.notes:
         print(f"vestibule emit: {note}", file=sys.stderr)
     for text in plan.problems:

@@ -19,7 +19,7 @@ class Deny(BaseModel):
     """Lists that come before every other rule, and that nothing softens."""
 
     model_config = STRICT
-    apps: tuple[GuidText, ...] = entry((), f"GUIDs of apps that are out: {_OWNERS}")
+    apps: tuple[GuidText, ...] = entry((), f"GUIDs of apps that are out: {_OWNERS} (by `app`, or their tag `app_id`)")
     spaces: tuple[GuidText, ...] = entry((), f"GUIDs of spaces that are out: {_OWNERS} (their tag `space_id`)")
     orgs: tuple[GuidText, ...] = entry((), f"GUIDs of orgs that are out: {_OWNERS} (their tag `organization_id`)")
     hosts: tuple[Pattern, ...] = entry((), "hosts that are out, or `*.suffix` for every host below it, at any depth; mTLS or not")

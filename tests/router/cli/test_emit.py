@@ -86,12 +86,25 @@ def test_every_problem_of_a_manifest_is_said_with_its_line(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--instance", "10.0.0.2"], "--instance '10.0.0.2': expected HOST:PORT"),
         (["--instance", "shop=10.0.0.2:80"], "'shop'=...: no application of that name"),
+        (["--max-route-options-size", "10"], "Options must be smaller than 10 bytes"),
+    ],
+)
+def test_what_the_manifest_does_not_bear_exits_1(
+    manifest: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    """The call is right; manifest and options do not fit."""
+    assert emit(manifest, "--nats", f"nats://127.0.0.1:{free_port()}", *words) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--instance", "10.0.0.2"], "--instance '10.0.0.2': expected HOST:PORT"),
         (["--app", "orders"], "--app 'orders': expected NAME=VALUE"),
         (["--tag", "a=1", "--tag", "a=2"], "--tag 'a=2': expected NAME=VALUE, each name once"),
         (["--san", "a"], "give --tls-port too"),
-        (["--max-route-options-size", "10"], "10"),
         (["--health-command", "no-such-program"], "no program 'no-such-program'"),
         (["--health-url", "ftp://x"], "is the form of the URL"),
         (["--health-ca", "x"], "--health-ca is for --health-url"),
@@ -99,11 +112,11 @@ def test_every_problem_of_a_manifest_is_said_with_its_line(tmp_path: Path, capsy
         (["--nats-token-file", "/none"], "/none: cannot be read"),
     ],
 )
-def test_what_does_not_fit_together_exits_1(
+def test_options_that_cannot_be_used_are_a_wrong_call(
     manifest: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
     """Said with what to do, before NATS is asked."""
-    assert emit(manifest, "--nats", f"nats://127.0.0.1:{free_port()}", *words) == 1
+    assert emit(manifest, "--nats", f"nats://127.0.0.1:{free_port()}", *words) == 2
     shown = capsys.readouterr()
     assert said in shown.err
     assert shown.out == ""
