@@ -1,5 +1,5 @@
 """Which endpoint takes a request: by turns, the least busy one or by a hash, among those that the caller's
-scope and the request's wish admit.
+scope and the request's wish admit; where its cookies name one, that one.
 
 Promises: a pure choice but for the pool's turn and the marks; never an endpoint outside the scopes the
 decision demands, whatever the algorithm and whatever else is left; missing never equals missing; no algorithm
@@ -7,8 +7,8 @@ finds none while one can serve. Refuses to know: dialling, retries, how the mark
 refusals.
 
 Source: GoRouter's pools and RFC-0042's hash; RFC-0055's scopes, here applied before the choice, so that a
-route shared between spaces gives no intermittent refusal; GoRouter's X-CF-App-Instance and
-X-CF-Process-Instance.
+route shared between spaces gives no intermittent refusal; GoRouter's X-CF-App-Instance, X-CF-Process-Instance
+and sticky sessions.
 """
 
 import re
@@ -56,6 +56,13 @@ class Selector:
         assert_never(self.kind)
 
 
+class Pin(NamedTuple):
+    """The instance that a client's cookie names, by its id or its address; `binding`: this one or none."""
+
+    instance: str
+    binding: bool = False
+
+
 def parse_app_instance(value: bytes) -> Selector | None:
     """X-CF-App-Instance, `guid:index` with a lower-case GUID; None when malformed."""
     found = _APP_INSTANCE.fullmatch(value)
@@ -79,6 +86,7 @@ def choose(
     max_conns: int = 0,
     zone: str = "",
     fields: Iterable[tuple[bytes, bytes]] = (),
+    preferred: Pin | None = None,
 ) -> Endpoint | NoEndpoint:
     """The next endpoint for a request, or why there is none.
 
@@ -86,7 +94,8 @@ def choose(
     addresses tried before; `max_conns` bounds an endpoint's requests in flight, 0 = no bound; `zone` is the
     availability zone that a first attempt prefers, unless a hash decides; `fields` are the request's, in lower
     case, for the header of a hash. A TLS endpoint silent for its TTL comes after all others; where all that
-    could serve are marked as failed, their marks are lifted and one is taken.
+    could serve are marked as failed, their marks are lifted and one is taken. A `preferred`
+    one comes before all algorithms, but only if it is among those that scopes and selector admit.
     """
     candidates: Sequence[Endpoint] = pool.endpoints
     if scopes:
@@ -97,6 +106,8 @@ def choose(
         candidates = [endpoint for endpoint in candidates if selector.admits(endpoint)]
         if not candidates:
             return NoEndpoint("scope" if any(map(selector.admits, pool.endpoints)) else "instance")
+    if preferred is not None and (found := _preferred(candidates, preferred, now, exclude, max_conns)) is not None:
+        return found
     if zone or pool.balancing.algorithm != "round-robin":
         able = _able(candidates, now, exclude, max_conns)
         return able if isinstance(able, NoEndpoint) else _by_algorithm(pool, able, "" if exclude else zone, fields)
@@ -132,6 +143,22 @@ def in_scope(endpoint: Endpoint, scopes: frozenset[str], caller: Caller | None) 
 def mark_failed(endpoint: Endpoint, now: float, seconds: float = FAILED_FOR) -> None:
     """Pass the endpoint over for `seconds`, as long as another can be chosen."""
     endpoint.pulse.failed_until = now + seconds
+
+
+def _preferred(
+    candidates: Sequence[Endpoint], pin: Pin, now: float, exclude: Collection[str], max_conns: int
+) -> Endpoint | NoEndpoint | None:
+    """The pinned endpoint; None where any other will do: it is gone, tried, marked as failed or has its fill. One that is
+    silent for its TTL is asked all the same: its session is nowhere else, and a dial that fails says so.
+    """
+    named = [each for each in candidates if pin.instance in (each.instance_id, each.address) and each.address not in exclude]
+    for endpoint in named:
+        pulse = endpoint.pulse
+        if (not max_conns or pulse.in_flight < max_conns) and (pin.binding or pulse.failed_until <= now):
+            return endpoint
+    if not pin.binding:
+        return None
+    return NoEndpoint("overloaded" if named else "none")
 
 
 def _able(

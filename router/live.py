@@ -20,6 +20,7 @@ from router.backend.pool import IdlePool
 from router.backend.upstream import Upstream
 from router.config.model import Config
 from router.l7.hygiene import HeaderPolicy
+from router.l7.sticky import StickyPolicy
 from router.limits import Limits
 from router.tls.contexts import ClientPolicy, Contexts
 from router.wire.http1 import HeadLimits
@@ -46,6 +47,7 @@ class Snapshot:
     healthcheck_user_agent: bytes
     zone: str  # where a first attempt goes by preference; empty: anywhere
     names: Names
+    sticky: StickyPolicy | None
 
     def client_policy(self, pattern: str | None) -> ClientPolicy | None:
         """Today's client-certificate policy of the domain with this pattern (None: of open hosts); None when it is gone."""

@@ -40,6 +40,7 @@ _MEMBERS = frozenset(
         "trusted_proxies",
         "isolation_segments",
         "hop_by_hop_headers_to_filter",
+        "sticky_session_cookie_names",
     }
 )
 """Lists whose order means nothing."""

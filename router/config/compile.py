@@ -25,6 +25,7 @@ from router.config.domains import DomainConfig
 from router.config.model import Config
 from router.config.sections import Subject as SubjectConfig
 from router.l7.hygiene import HeaderPolicy, header_policy
+from router.l7.sticky import sticky_policy
 from router.limits import Limits
 from router.live import Snapshot
 from router.net.deadline import Wheel
@@ -72,6 +73,11 @@ def compile_config(
         healthcheck_user_agent=config.healthcheck_user_agent.encode(),
         zone=config.zone if config.balancing_algorithm_az_preference == "locally-optimistic" else "",
         names=_names(config, previous),
+        sticky=sticky_policy(
+            config.sticky_session_cookie_names,
+            secure=config.secure_cookies,
+            negotiate=config.sticky_sessions_for_auth_negotiate,
+        ),
     )
 
 

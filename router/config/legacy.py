@@ -27,7 +27,6 @@ class Notice(NamedTuple):
 _LATER = "no effect yet"
 _NATS_ONLY = "no effect: routes come from NATS, never from the routing API"
 _ROUTE_SERVICE = "no effect: a registration with route_service_url is answered 502 route_service_unsupported"
-_STICKY = "no effect yet: requests are not pinned to an instance"
 _DROPSONDE = "no effect: metrics are served to Prometheus, the access log goes to a file, syslog or standard output"
 _ALWAYS = "no effect: this is always so"
 _LIMITS = "no effect: the service manager sets this"
@@ -50,9 +49,6 @@ NO_EFFECT: dict[str, str] = {
     "route_services_internal_server_port": _ROUTE_SERVICE,
     "route_services": _ROUTE_SERVICE,
     "keep_alive_100_continue_requests": _ALWAYS,
-    "sticky_session_cookie_names": _STICKY,
-    "sticky_sessions_for_auth_negotiate": _STICKY,
-    "secure_cookies": _STICKY,
     "healthcheck_poll_interval": "no effect: it belongs to gorouter-healthchecker",
     "healthcheck_timeout": "no effect: it belongs to gorouter-healthchecker",
     "html_error_template_file": _LATER + ": errors of the router are plain text",

@@ -21,6 +21,7 @@ from router.config.pem import Certificates
 from router.config.scalars import (
     Bool,
     Bound,
+    CookieName,
     Count,
     Deadline,
     Duration,
@@ -143,6 +144,13 @@ class Config(BaseModel):
         "none", "`locally-optimistic`: a first attempt goes to endpoints of `zone`, if one there can serve; retries go anywhere"
     )
     zone: Text = entry("", "availability zone of this router, as registrations name theirs")
+    sticky_session_cookie_names: tuple[CookieName, ...] = entry(
+        ("JSESSIONID",), "cookies of the apps' sessions, `__Host-` forms included: their requests stay at one instance"
+    )
+    secure_cookies: Bool = entry(False, "true: `__VCAP_ID__` is always Secure, not only where the app's cookie is")
+    sticky_sessions_for_auth_negotiate: Bool = entry(
+        False, "true: authentication by Negotiate stays at the instance it began with, for 60 s; if that goes: 503"
+    )
     disable_keep_alives: Bool = entry(False, "true: one backend connection a request. BOSH's default")
     max_idle_conns: Count = entry(100, "idle backend connections kept, 0: none. BOSH's default")
     max_idle_conns_per_host: Count = entry(100, "of these, to one endpoint, 0: none. BOSH's default")

@@ -153,6 +153,12 @@ def _field_name(value: object) -> str:
     return value
 
 
+def _cookie_name(value: object) -> str:
+    if not isinstance(value, str) or not _FIELD_NAME.fullmatch(value) or value.startswith("__VCAP_ID_"):
+        raise mistake("the name of an app's session cookie", "letters, digits and punctuation but no blank, `=` or `;`")
+    return value
+
+
 def _field_value(value: object) -> str:
     text = _text(value)
     if not isinstance(text, str) or any(ord(c) < 32 or ord(c) > 126 for c in text) or len(text) > 8192:
@@ -239,6 +245,7 @@ Network: TypeAlias = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, Pl
 GuidText: TypeAlias = Annotated[Guid, PlainValidator(_guid)]
 Pattern: TypeAlias = Annotated[str, PlainValidator(_pattern)]
 FieldName: TypeAlias = Annotated[str, PlainValidator(_field_name)]
+CookieName: TypeAlias = Annotated[str, PlainValidator(_cookie_name)]
 FieldValue: TypeAlias = Annotated[str, PlainValidator(_field_value)]
 ServerName: TypeAlias = Annotated[str, PlainValidator(_server_name)]
 ListenAddress: TypeAlias = Annotated[Address, PlainValidator(_address)]

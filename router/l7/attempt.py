@@ -21,10 +21,12 @@ from router.faults import Fault, Kind
 from router.l7.header_policy import KEEP, Verdicts
 from router.l7.hygiene import request_fields, response_fields, vcap_trace
 from router.l7.state import Exchange, Permit
+from router.l7.sticky import sticky_cookies
 from router.net.channel import Body, BodyMalformed, BodyTruncated
 from router.wire.http1 import (
     CHUNKED,
     UNTIL_CLOSE,
+    Fields,
     ResponseHead,
     encode_chunk,
     encode_last_chunk,
@@ -334,15 +336,25 @@ class Attempt:
 
     def _render_response_head(self, response: ResponseHead, *, chunked: bool) -> bytes:
         exchange = self.exchange
-        ids = exchange.ids
-        extra = vcap_trace(exchange.router.local_address, self.endpoint.address.encode()) if ids.traced else ()
-        fields = response_fields(response.fields, response.connection, exchange.snapshot.headers, ids, extra)
+        fields = response_fields(
+            response.fields, response.connection, exchange.snapshot.headers, exchange.ids, self._ours(response)
+        )
         if chunked:
             fields.append((b"Transfer-Encoding", b"chunked"))
         elif response.status == 204:  # RFC 9110 section 8.6: no length where there can be no content
             fields = [field for field in fields if field[0] != b"content-length"]
         exchange.add_connection(fields)
         return render_response_head(response.status, response.reason, fields)
+
+    def _ours(self, response: ResponseHead) -> Fields:
+        """What the router adds to a response of this endpoint, whatever its status."""
+        exchange, sticky = self.exchange, self.exchange.snapshot.sticky
+        traced = exchange.ids.traced
+        ours = vcap_trace(exchange.router.local_address, self.endpoint.address.encode()) if traced else []
+        if sticky is not None and (response.sets_cookie or exchange.pin is not None or sticky.negotiate):
+            path, now = self.permit.route.pool.context_path, exchange.record.started_at
+            ours += sticky_cookies(response.fields, exchange.head.fields, exchange.pin, self.endpoint, path, sticky, now)
+        return ours
 
 
 def _chunk(data: bytes, body: Body, verdicts: Verdicts) -> bytes:

@@ -30,6 +30,7 @@ from router.l7.denial import log_denial
 from router.l7.hygiene import refusal_fields
 from router.l7.refusal import Code, Refusal, failure, healthcheck, malformed, refusal
 from router.l7.state import Exchange, Permit
+from router.l7.sticky import pinned
 from router.l7.target import normalised_path, resolve_target
 from router.wire.http1 import render_response_head
 from router.wire.malformed import Malformed
@@ -38,6 +39,7 @@ _SELECTORS: Final[dict[bytes, tuple[Callable[[bytes], Selector | None], Code]]] 
     b"x-cf-app-instance": (parse_app_instance, "invalid_cf_app_instance_header"),
     b"x-cf-process-instance": (parse_process_instance, "invalid_cf_process_instance_header"),
 }
+_WISHES: Final = frozenset({b"cookie", *_SELECTORS})
 _who: Final = attrgetter("address", "tls", "san", "instance_id")
 _STALE: Final = frozenset({"connection_closed", "connection_reset"})
 
@@ -181,20 +183,29 @@ def _check_pool(exchange: Exchange, route: Route) -> None:
         _refuse(exchange, "route_service_unsupported")
     if exchange.head.body > exchange.snapshot.limits.request_body_bytes:
         _refuse(exchange, "request_body_too_large")
-    exchange.selector = _read_selector(exchange)
+    _read_wishes(exchange)
 
 
-def _read_selector(exchange: Exchange) -> Selector | None:
-    """The instance that the client wants: X-CF-App-Instance, else X-CF-Process-Instance; the same twice is malformed."""
+def _read_wishes(exchange: Exchange) -> None:
+    """The instance that the client wants: X-CF-App-Instance, else X-CF-Process-Instance (the same twice is malformed), and the
+    one that its cookies name.
+    """
     asked: dict[bytes, Selector] = {}
+    cookies = False
     for name, value in exchange.head.fields:
-        if name in _SELECTORS:
-            parse, code = _SELECTORS[name]
-            selector = parse(value)
-            if selector is None or name in asked:
-                _refuse(exchange, code)
-            asked[name] = selector
-    return asked.get(b"x-cf-app-instance") or asked.get(b"x-cf-process-instance")
+        if name not in _WISHES:
+            continue
+        if name == b"cookie":
+            cookies = True
+            continue
+        parse, code = _SELECTORS[name]
+        selector = parse(value)
+        if selector is None or name in asked:
+            _refuse(exchange, code)
+        asked[name] = selector
+    exchange.selector = asked.get(b"x-cf-app-instance") or asked.get(b"x-cf-process-instance")
+    sticky = exchange.snapshot.sticky
+    exchange.pin = pinned(exchange.head.fields, sticky) if cookies and sticky is not None else None
 
 
 # ---- the attempts
@@ -280,7 +291,7 @@ def _pick(exchange: Exchange, permit: Permit, tried: set[str], last: Fault | Non
         found = choose(
             permit.route.pool, allow.scopes, allow.caller, now, tried,
             selector=exchange.selector, max_conns=snapshot.limits.max_in_flight_per_endpoint, zone=snapshot.zone,
-            fields=exchange.head.fields,
+            fields=exchange.head.fields, preferred=exchange.pin,
         )  # fmt: skip
         if isinstance(found, Endpoint):
             exchange.describe_endpoint(found)

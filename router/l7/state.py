@@ -13,7 +13,7 @@ from typing import Final
 
 from authz.decision import Allow, Decision
 from authz.domain import DomainPolicy
-from registry.balance import Selector
+from registry.balance import Pin, Selector
 from registry.endpoint import Endpoint, Route
 from registry.hostname import Host
 from router.downstream import Downstream
@@ -91,8 +91,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "answering", "body", "clock", "component", "conn", "decision", "forwarded", "head", "ids", "keep", "malformed", "record",
-        "router", "selector", "snapshot", "started", "target", "whole",
+        "answering", "body", "clock", "component", "conn", "decision", "forwarded", "head", "ids", "keep", "malformed", "pin",
+        "record", "router", "selector", "snapshot", "started", "target", "whole",
     )  # fmt: skip
 
     def __init__(self, router: Router, conn: Downstream, head: RequestHead | Malformed) -> None:
@@ -109,6 +109,7 @@ class Exchange:
         self.keep = False
         self.answering = False
         self.selector: Selector | None = None
+        self.pin: Pin | None = None
         self.decision: Decision | None = None
         self.target = _NO_TARGET
         self.component = ""

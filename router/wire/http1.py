@@ -70,7 +70,8 @@ class RequestHead(NamedTuple):
 
 class ResponseHead(NamedTuple):
     """What a backend answered. ``body`` is a length in bytes, CHUNKED, or UNTIL_CLOSE; ``keep_alive`` says
-    whether the connection is fit for another request when the body has come; ``size``: bytes of the head."""
+    whether the connection is fit for another request when the body has come; ``size``: bytes of the head;
+    ``sets_cookie``: there is a Set-Cookie."""
 
     status: int
     reason: bytes
@@ -80,6 +81,7 @@ class ResponseHead(NamedTuple):
     keep_alive: bool
     connection: frozenset[bytes]
     size: int
+    sets_cookie: bool
 
 
 _TARGET = rb"[!-\"$-~]++"
@@ -172,7 +174,8 @@ def parse_response_head(
     fit = connection is not None and body != UNTIL_CLOSE and not (length and status == 204)
     if connection is None:
         connection = loose_tokens(value or b"")
-    return ResponseHead(status, reason or b"", minor, fields, body, fit and keeps_alive(connection, minor), connection, size)
+    keep, cookie = fit and keeps_alive(connection, minor), b"set-cookie" in known
+    return ResponseHead(status, reason or b"", minor, fields, body, keep, connection, size, cookie)
 
 
 def _response_body(status: int, request_method: bytes, length: int | None) -> int:

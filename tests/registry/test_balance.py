@@ -13,6 +13,7 @@ from authz.policy import NO_POLICY
 from identity.caller import Caller, Guid
 from registry.balance import (
     NoEndpoint,
+    Pin,
     Selector,
     choose,
     in_scope,
@@ -456,3 +457,83 @@ def test_the_choice_is_always_the_best_that_is_left(
     assert not local or number in local
     if not hashed and "least-connection" in (balancing.algorithm, balancing.otherwise):
         assert states[number].in_flight == min(states[number].in_flight for number in local or best)
+
+
+# ---- pins
+
+PINS = [Pin("i-2"), Pin("10.0.0.2:8080"), Pin("i-2", binding=True)]
+
+
+def pinned(among: Pool, pin: Pin, times: int = 1, **more: object) -> list[str]:
+    """As `taken`, with a pin."""
+    chosen = [choose(among, NONE, None, NOW, preferred=pin, **more) for _ in range(times)]  # type: ignore[arg-type]
+    return [each.reason if isinstance(each, NoEndpoint) else each.host[-1] for each in chosen]
+
+
+def three(**fields: object) -> Pool:
+    """Three endpoints with ids; the fields are the second one's."""
+    return pool(endpoint(1, instance_id="i-1"), endpoint(2, instance_id="i-2", **fields), endpoint(3, instance_id="i-3"))
+
+
+@pytest.mark.parametrize("pin", PINS)
+def test_a_pinned_request_goes_to_its_instance_and_takes_nobodys_turn(pin: Pin) -> None:
+    """Contract f.5: by id or by address, before every turn; the turns of others go on where they were."""
+    among = three()
+    assert taken(among) == ["1"]
+    assert pinned(among, pin, 3) == ["2", "2", "2"]
+    assert taken(among, 2) == ["2", "3"]
+
+
+@pytest.mark.parametrize("name", ["", "i-9", "I-2", "i-2 ", "10.0.0.2", "10.0.0.9:8080"])
+def test_a_pin_to_nobody_is_as_none_unless_it_binds(name: str) -> None:
+    """Contract f.5: an instance that is gone: another; with negotiate: no endpoint."""
+    assert pinned(three(), Pin(name), 3) == ["1", "2", "3"]
+    assert pinned(three(), Pin(name, binding=True)) == ["none"]
+
+
+def test_a_pin_to_a_failed_instance_falls_back_unless_it_binds() -> None:
+    """Contract f.5: marked as failed, or tried already: another; with negotiate only the mark is overlooked."""
+    among = three()
+    mark_failed(among.endpoints[1], NOW)
+    assert pinned(among, Pin("i-2"), 2) == ["1", "3"]
+    assert pinned(among, Pin("i-2", binding=True)) == ["2"]
+    assert pinned(three(), Pin("i-2"), exclude={"10.0.0.2:8080"}) == ["1"]
+    assert pinned(three(), Pin("i-2", binding=True), exclude={"10.0.0.2:8080"}) == ["none"]
+
+
+def test_a_pin_to_a_busy_instance_falls_back_unless_it_binds() -> None:
+    """Contract f.5: overloaded: another; with negotiate none, for want of room."""
+    among = three()
+    among.endpoints[1].pulse.in_flight = 2
+    assert pinned(among, Pin("i-2"), 2, max_conns=2) == ["1", "3"]
+    assert pinned(among, Pin("i-2", binding=True), max_conns=2) == ["overloaded"]
+    assert pinned(among, Pin("i-2"), max_conns=3) == ["2"]
+
+
+def test_a_pin_to_a_silent_instance_holds() -> None:
+    """While NATS is away all are silent: sessions stay where they are."""
+    assert pinned(three(tls=True, expires=NOW - 1), Pin("i-2"), 2) == ["2", "2"]
+
+
+@pytest.mark.parametrize("pin", PINS)
+def test_a_pin_never_leads_out_of_scope(pin: Pin) -> None:
+    """Decision 7: a cookie that names an endpoint of another org is as one that names nobody."""
+    mine = endpoint(1, instance_id="i-1", tags=tags(organization_id="org-1"))
+    among = pool(mine, endpoint(2, instance_id="i-2", tags=tags(organization_id="org-2")))
+    chosen = choose(among, frozenset({"org"}), CALLER, NOW, preferred=pin)
+    assert chosen == (NoEndpoint("none") if pin.binding else mine)
+    assert NoEndpoint("scope") == choose(pool(among.endpoints[1]), frozenset({"org"}), CALLER, NOW, preferred=pin)
+
+
+def test_a_pin_holds_among_the_instances_asked_for() -> None:
+    """X-CF-App-Instance and X-CF-Process-Instance come first, the cookie chooses among what they leave."""
+    among = pool(*(endpoint(n, app=GUID, instance_index=str(n % 2), instance_id=f"i-{n}") for n in (1, 2, 3)))
+    assert pinned(among, Pin("i-3"), 2, selector=Selector("app", GUID, "1")) == ["3", "3"]
+    assert pinned(among, Pin("i-2"), 2, selector=Selector("app", GUID, "1")) == ["1", "3"]
+
+
+def test_of_two_endpoints_of_an_instance_the_one_that_can_serve() -> None:
+    """One instance may serve a route on two ports."""
+    first, second = endpoint(1, instance_id="i"), endpoint(2, instance_id="i")
+    mark_failed(first, NOW)
+    assert pinned(pool(first, second), Pin("i"), 2) == ["2", "2"]
