@@ -537,3 +537,16 @@ def test_of_two_endpoints_of_an_instance_the_one_that_can_serve() -> None:
     first, second = endpoint(1, instance_id="i"), endpoint(2, instance_id="i")
     mark_failed(first, NOW)
     assert pinned(pool(first, second), Pin("i"), 2) == ["2", "2"]
+
+
+@pytest.mark.parametrize("balancing", [DEFAULT_BALANCING, LEAST, HASH, BALANCED])
+@pytest.mark.parametrize("value", ["", "a", "b", "c"])
+def test_a_pin_comes_before_every_algorithm(balancing: Balancing, value: str) -> None:
+    """Contract f.5: before turns, the least busy, the hash and the zone; a pin to nobody leaves the choice to them."""
+    endpoints = [endpoint(n, instance_id=f"i-{n}", availability_zone=f"z{n}") for n in (1, 2, 3)]
+    endpoints[1].pulse.in_flight = 9
+    among = pool(*endpoints, balancing=balancing)
+    assert pinned(among, Pin("i-2"), 3, zone="z3", fields=tenant(value)) == ["2", "2", "2"]
+    assert pinned(among, Pin("i-9", binding=True), zone="z3", fields=tenant(value)) == ["none"]
+    if not (balancing.algorithm == "hash" and value):
+        assert pinned(among, Pin("i-9"), 3, zone="z3", fields=tenant(value)) == ["3", "3", "3"]

@@ -239,6 +239,8 @@ def test_a_response_may_lack_a_reason_and_repeat_a_cookie() -> None:
         b"a=1",
         b"b=2",
     ]
+    assert good_response("two-cookies").sets_cookie
+    assert not good_response("no-reason").sets_cookie
 
 
 TOKENS = st.text("!#$%&'*+.^_`|~0123456789abcxyz-", min_size=1, max_size=8).map(str.encode)
