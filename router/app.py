@@ -370,7 +370,7 @@ class App:
     def _set_sources(self) -> None:
         metrics, subscriber = self._metrics, self._subscriber
         metrics.total_routes.source = lambda: len(self._live.table)
-        metrics.ms_since_last_registry_update.source = lambda: (self._loop.time() - subscriber.heard_at) * 1000
+        metrics.ms_since_last_registry_update.source = lambda: int((self._loop.time() - subscriber.heard_at) * 1000)
         metrics.nats_connected.source = lambda: int(subscriber.connected)
         metrics.buffered_messages.source = lambda: subscriber.buffered
         metrics.total_dropped_messages.source = lambda: subscriber.dropped

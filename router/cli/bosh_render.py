@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli.bosh_arguments import add_manifest, read_texts, read_variables
-from router.cli.output import tell
+from router.cli.output import counted, tell
 
 if TYPE_CHECKING:
     from router.bosh.render import Rendered
@@ -54,5 +54,6 @@ def _rendered(arguments: argparse.Namespace, folder: Path) -> "Rendered":
 def _refuse(rendered: "Rendered") -> int:
     tell(rendered.problems, "error")
     tell(rendered.warnings, "warning")
-    print(f"nothing written: {len(rendered.problems)} errors, {len(rendered.warnings)} warnings", file=sys.stderr)
+    counts = f"{counted(len(rendered.problems), 'error')}, {counted(len(rendered.warnings), 'warning')}"
+    print(f"nothing written: {counts}", file=sys.stderr)
     return 1

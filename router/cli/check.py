@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli.manifests import add_manifests, demands_policies, load_manifests
-from router.cli.output import add_output, show
+from router.cli.output import add_output, counted, show
 from router.cli.wrong_call import WrongCall
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ def as_text(loaded: "Loaded", bad: str = "would not start", changes: "Changes | 
     parts += [render(warning, "warning") for warning in loaded.warnings]
     parts += [changes.as_text()] if changes is not None else []
     verdict = bad if loaded.problems else "good"
-    return "\n".join([*parts, f"{verdict}: {len(loaded.problems)} errors, {len(loaded.warnings)} warnings"])
+    return "\n".join([*parts, f"{verdict}: {_counts(loaded)}"])
+
+
+def _counts(loaded: "Loaded") -> str:
+    return f"{counted(len(loaded.problems), 'error')}, {counted(len(loaded.warnings), 'warning')}"
 
 
 def as_json(loaded: "Loaded") -> dict[str, object]:

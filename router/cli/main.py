@@ -7,10 +7,11 @@ its `--help`; what COMMANDS says of it, its options and its example in the manua
 """
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from router.cli.output import cell
 from router.cli.wrong_call import Parser, WrongCall, did_you_mean, spellings
@@ -32,6 +33,8 @@ COMMANDS = {
 }
 """The words of a command -> what it does. Words with the same first one are verbs of one noun."""
 
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a write says where there is no more room, or no disk any more. Commands see to the files that they open themselves."""
 
 ABOUT = "A router that asks at two doors: the operator's domain and the developer's route."
 
@@ -50,13 +53,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        status = _status(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone; say nothing more, not even at exit
+        sys.stdout = None
+        return 1
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        sys.stdout = None
+        print(f"vestibule: the output could not be written: {error.strerror}; make room, or send it elsewhere", file=sys.stderr)
+        return 1
+    return status
+
+
+def _status(words: list[str]) -> int:
+    try:
         return _dispatch(words)
     except SystemExit as stop:  # argparse: 0 after --help, 2 after a wrong call
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
-        return 1
-    except BrokenPipeError:  # the reader of our output has gone; say nothing more, not even at exit
-        sys.stdout = None
         return 1
 
 

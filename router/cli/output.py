@@ -47,6 +47,11 @@ def render(form: Form, value: object, as_text: Callable[[], str]) -> str:
             return text.rstrip("\n")
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 error`, `2 errors`, `0 errors`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def tell(problems: "Iterable[Problem]", kind: str) -> None:
     """Print findings to standard error; `kind` is error or warning."""
     from registry.problems import render as told  # not for --help
@@ -59,7 +64,7 @@ def refuse(command: str, form: Form, problems: "tuple[Problem, ...]") -> int:
     """Tell why a command did nothing, as people or (on standard output) programs read it; its exit status."""
     if form == "table":
         tell(problems, "error")
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = counted(len(problems), "problem")
         print(f"vestibule {command}: nothing was done: {count}; mend what is said above", file=sys.stderr)
     else:
         show(form, {"ok": False, "problems": [problem.as_json() for problem in problems]}, str)

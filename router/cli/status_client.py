@@ -9,6 +9,7 @@ import argparse
 import base64
 import http.client
 import json
+import math
 import os
 import urllib.parse
 from collections.abc import Mapping
@@ -120,6 +121,14 @@ def _decode(status: int, body: bytes) -> object:
     if len(body) > _MAX_BYTES:
         raise ValueError(f"the answer has more than {_MAX_BYTES} bytes; ask for less")
     try:
-        return json.loads(body)
+        return json.loads(body, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         raise ValueError("the answer is no JSON; is this a router's status endpoint?") from None
+
+
+def _finite(text: str) -> float:
+    """A number that can be calculated with; `1e999` and `NaN` are none. Raises ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number

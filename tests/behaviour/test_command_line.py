@@ -99,6 +99,18 @@ def test_a_reader_that_leaves_early_is_no_reason_to_complain() -> None:
     assert (pipe.stdout.count("\n"), pipe.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("words", [("check", "-o", "json"), ("man",), ("completion", "bash"), ("--version",)])
+def test_a_full_disk_is_one_sentence(words: tuple[str, ...], config: str) -> None:
+    """`vestibule check > /dev/full`: exit status 1, since what was asked for is nowhere; no traceback."""
+    named = ("-c", config) if words[0] == "check" else ()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*VESTIBULE, *words, *named], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "vestibule: the output could not be written: No space left on device; make room, or send it elsewhere\n"
+    )
+
+
 @pytest.mark.skipif(not shutil.which("man"), reason="asks a real man")
 def test_man_shows_the_page(tmp_path: Path) -> None:
     """`vestibule man | man -l -`."""

@@ -43,7 +43,7 @@ def test_with_anything_wrong_nothing_is_written(manifest: Path, capsys: pytest.C
     assert render(manifest, "-v", "port=99999") == 1
     shown = capsys.readouterr()
     assert f"{manifest}:8: error: router.port" in shown.err
-    assert shown.err.endswith("nothing written: 1 errors, 0 warnings\n")
+    assert shown.err.endswith("nothing written: 1 error, 0 warnings\n")
     assert not (manifest.parent / "job").exists()
 
 

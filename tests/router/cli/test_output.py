@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.cli.files import unreadable
-from router.cli.output import MAX_CELL, cell, paint, refuse, render, table, tell
+from router.cli.output import MAX_CELL, cell, counted, paint, refuse, render, table, tell
 
 
 class Terminal(io.StringIO):
@@ -25,6 +25,10 @@ def test_each_form_shows_the_same_value() -> None:
     assert json.loads(render("json", value, str)) == value
     assert yaml.safe_load(render("yaml", value, str)) == value
     assert render("table", value, lambda: "for people") == "for people"
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(count, "error") for count in (0, 1, 2)] == ["0 errors", "1 error", "2 errors"]
 
 
 def test_columns_are_aligned_and_lines_end_without_blanks() -> None:

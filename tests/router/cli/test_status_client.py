@@ -17,7 +17,10 @@ class _Status(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         status = {"/bad": 400, "/gone": 503}.get(self.path, 200)
         good = self.headers.get("Authorization") == "Basic dTpw"
-        body = b"no json" if self.path == "/text" else b'"\\u001b' + self.path.encode() + b'"' if status == 200 else b"\x1bno\n"
+        texts = {"/text": b"no json", "/infinite": b"[1e999]", "/nan": b"[NaN]"}
+        body = (
+            texts[self.path] if self.path in texts else b'"\\u001b' + self.path.encode() + b'"' if status == 200 else b"\x1bno\n"
+        )
         self.send_response(status if good else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -49,7 +52,13 @@ def test_a_question_goes_with_credentials_and_its_query_is_encoded(place: Place)
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("/bad", "does not accept the question: .x1bno$"), ("/gone", "the answer is 503"), ("/text", "no JSON")],
+    [
+        ("/bad", "does not accept the question: .x1bno$"),
+        ("/gone", "the answer is 503"),
+        ("/text", "no JSON"),
+        ("/infinite", "no JSON"),
+        ("/nan", "no JSON"),
+    ],
 )
 def test_what_goes_wrong_is_one_sentence(place: Place, path: str, said: str) -> None:
     """What the other side says is escaped."""
