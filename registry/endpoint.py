@@ -1,9 +1,10 @@
 """What a route leads to: frozen values that a routing table can share between its generations.
 
 Promises: an Endpoint, Pool or Route never changes once built, so that a request keeps what it looked up; two
-endpoints are equal when a registration said the same of them. Two cells are mutable on purpose and left out
-of equality, because they are liveness and not routing: Pulse (when last heard, how busy, marked until when)
-and Turn (whose turn it is, and the hash table that was made last).
+endpoints are equal when a registration said the same of them. Three cells are mutable on purpose and left out
+of equality, because they are liveness and not routing: Pulse (when last heard, how busy, marked until when),
+Turn (whose turn it is, and the hash table that was made last) and Bucket (how many requests the route's rate
+still allows).
 Refuses to know: where registrations come from, how an endpoint is chosen, clocks (every time is given, in
 seconds).
 
@@ -15,9 +16,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from authz.policy import PoolPolicy
+from registry.bucket import Bucket
 from registry.hostname import Host
 from registry.maglev import Maglev
 from registry.options import NO_OPTIONS, RouteOptions
+from registry.route_limits import RouteLimits
 
 Protocol = Literal["http1", "http2"]
 
@@ -143,7 +146,10 @@ class Pool:
     balancing: Balancing = DEFAULT_BALANCING  # the last registration's
     route_service_url: str = ""  # the last registration's
     context_path: str = ""  # the route's path in the case of its first registration
+    limits: RouteLimits | None = None  # the lowest that the endpoints ask for; None where none asks for any
+    session_cookie: str = ""  # of the names that the endpoints ask for the first by alphabet
     turn: Turn = field(default_factory=Turn, compare=False, repr=False)
+    bucket: Bucket | None = field(default=None, compare=False, repr=False)  # where `limits` has a rate
 
 
 @dataclass(frozen=True, slots=True)

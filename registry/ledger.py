@@ -6,7 +6,8 @@ could tell it from the one before. Every method is synchronous and leaves a whol
 NATS, logs and metrics (it returns what happened), clocks (`now` is monotonic seconds), domains.
 
 Source: GoRouter's registry: register, unregister, staleness, sharding, empty pools. A route's policy is the
-conjunction of what its live endpoints demand; its balancing and route service are the last registration's.
+conjunction of what its live endpoints demand, its limits are the lowest of theirs; its balancing and route service are the
+last registration's.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,9 +17,11 @@ from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 from authz.policy import NO_POLICY, PoolPolicy, RoutePolicy, conjunction
+from registry.bucket import Bucket
 from registry.endpoint import Balancing, Endpoint, Pool, Pulse, Route, Turn
 from registry.message import RegistryMessage, RouteUri
 from registry.options import RouteOptions
+from registry.route_limits import ENDLESS, lowest
 from registry.table import RouteTable
 
 
@@ -91,6 +94,7 @@ class _Entry:
 
     __slots__ = (
         "balancing",
+        "bucket",
         "distinct",
         "empty_until",
         "members",
@@ -106,6 +110,7 @@ class _Entry:
         self.balancing = balancing
         self.route_service_url = ""
         self.turn = turn
+        self.bucket: Bucket | None = None
         self.distinct: tuple[RoutePolicy, ...] = ()
         self.policy: PoolPolicy = NO_POLICY
         self.empty_until = 0.0
@@ -130,7 +135,17 @@ class _Entry:
         if distinct and distinct != set(self.distinct):
             self.distinct, self.policy = tuple(distinct), conjunction(distinct)
         uri = self.uri
-        pool = Pool(endpoints, self.policy, self.balancing, self.route_service_url, uri.context_path, self.turn)
+        wishes = [endpoint.options.wishes for endpoint in endpoints]
+        limits = lowest(wish.limits for wish in wishes)
+        cookie = min((wish.session_cookie for wish in wishes if wish.session_cookie), default="")
+        if limits is None or limits.rate == ENDLESS:
+            self.bucket = None
+        elif self.bucket is None:
+            self.bucket = Bucket()
+        pool = Pool(
+            endpoints, self.policy, self.balancing, self.route_service_url, uri.context_path,
+            limits=limits, session_cookie=cookie, turn=self.turn, bucket=self.bucket,
+        )  # fmt: skip
         return Route(uri.key, uri.host, uri.path, pool)
 
 

@@ -22,8 +22,9 @@ from identity.caller import parse_guid
 from registry.findings import MAX_FINDINGS, Findings
 from registry.ledger import Ledger, LedgerSettings
 from registry.message import Malformed, RouteUri, parse_message, parse_uri
-from registry.options import DEFAULT_LIMIT, Scalar, parse_options
+from registry.options import DEFAULT_LIMIT, parse_options
 from registry.problems import Problem, Where, printable
+from registry.route_limits import Scalar
 from registry.route_options_check import check_options, misplaced, nearest
 from registry.source import Source, read_documents
 from registry.table import RouteTable

@@ -15,14 +15,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 from authz.policy import WITHOUT_OPTIONS, RoutePolicy, route_policy
 from identity.caller import shown
+from registry.route_limits import NO_WISHES, Scalar, Wishes, read_wishes
 
 DEFAULT_LIMIT = 1024  # bytes of UTF-8 compact JSON; about 25 app GUIDs
 
-Scalar: TypeAlias = str | int | float | bool
 Reason = Literal["too_large", "not_an_object", "nested", "bad_value"]
 
 HASH_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
@@ -48,6 +48,7 @@ class RouteOptions:
     algorithm: str | None = None
     hash_header: str = ""
     hash_balance: float = 0.0
+    wishes: Wishes = NO_WISHES
     warnings: tuple[OptionWarning, ...] = ()
 
 
@@ -73,8 +74,9 @@ def parse_options(raw: object, limit: int = DEFAULT_LIMIT) -> RouteOptions:
     nested = [key for key in raw if key not in pairs]
     warnings = [OptionWarning("nested", shown(key), shown_value(raw[key]), "the pair is left out") for key in nested]
     algorithm, header, balance = _balancing(pairs, warnings)
+    wishes = _wishes(pairs, warnings)
     policy = route_policy(pairs, tuple(nested), "ok", tuple(raw))
-    return RouteOptions(policy, algorithm, header, balance, tuple(warnings[:_MAX_WARNINGS]))
+    return RouteOptions(policy, algorithm, header, balance, wishes, tuple(warnings[:_MAX_WARNINGS]))
 
 
 def shown_value(value: object) -> str:
@@ -113,6 +115,13 @@ def _balancing(pairs: Mapping[str, Scalar], warnings: list[OptionWarning]) -> tu
     if factor is None:
         warnings.append(OptionWarning("bad_value", "hash_balance", shown_value(balance), "0, no balancing between hashes"))
     return algorithm, header, factor or 0.0
+
+
+def _wishes(pairs: Mapping[str, Scalar], warnings: list[OptionWarning]) -> Wishes:
+    def wrong(key: str, in_effect: str) -> None:
+        warnings.append(OptionWarning("bad_value", key, shown_value(pairs[key]), in_effect))
+
+    return read_wishes(pairs, wrong)
 
 
 def _balance(value: Scalar) -> float | None:

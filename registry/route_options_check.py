@@ -5,7 +5,7 @@ Promises: as strict as the Cloud Controller: every mistake at once, each at its 
 variables, domains, and what a policy decides.
 
 Source: contract a.2 (`mtls_*`), a.3 (`route_policy_*`), a.5 (RFC-0027: flat values, the size limit and its words),
-a.6 (RFC-0042: hash rules); K1, K3.
+a.6 (RFC-0042: hash rules); K1, K3; registry/route_limits.py for what a route asks beyond those.
 """
 
 import re
@@ -15,18 +15,19 @@ from typing import TypeAlias
 from authz.policy import MAX_LIST, MtlsOptions, RoutePolicies
 from identity.caller import parse_guid
 from registry.findings import Findings
-from registry.options import HASH_HEADER, Scalar, encoded_size, parse_options
+from registry.options import HASH_HEADER, encoded_size, parse_options
 from registry.problems import Where, did_you_mean, printable, show
+from registry.route_limits import LIMIT_OPTIONS, Scalar
 
 LISTS = ("mtls_allowed_apps", "mtls_allowed_spaces", "mtls_allowed_orgs")
 ALLOW_ANY = "mtls_allow_any"
 SCOPE, SOURCES = "route_policy_scope", "route_policy_sources"
 ALGORITHMS = ("round-robin", "least-connection", "hash")
 SCOPES = ("any", "org", "space")
-OPTIONS = ("loadbalancing", "hash_header", "hash_balance", *LISTS, ALLOW_ANY, SCOPE, SOURCES)
+OPTIONS = ("loadbalancing", "hash_header", "hash_balance", *LISTS, ALLOW_ANY, SCOPE, SOURCES, *LIMIT_OPTIONS)
 """Every option that the router reads."""
-WITHOUT_EFFECT = ("connection-limit", "session-cookie", "trim-path", "protocol")
-"""RFC-0027's other examples: no router has them yet."""
+WITHOUT_EFFECT = ("protocol",)
+"""An example of RFC-0027's that stands beside the options, not in them."""
 NESTED_FORMS = {"mtls_allowed_sources", "allowed_sources"}
 """What older drafts nested (K1)."""
 
@@ -90,8 +91,7 @@ def _is_known(key: str, value: object, at: Where, found: Findings) -> bool:
     if key in NESTED_FORMS:
         found.wrong(at, value, f"flat options: values are {_A_FLAT_VALUE}", printable(f"write {flat_form(value)}", _MAX_REMEDY))
     elif key in WITHOUT_EFFECT and isinstance(value, Scalar):
-        hint = "set `protocol` beside `route`, not in `options`" if key == "protocol" else "remove it"
-        found.unwise(at, "has no effect here: this router does not have this option", hint)
+        found.unwise(at, "has no effect here: it is no option", "set `protocol` beside `route`, not in `options`")
         return True
     elif key not in OPTIONS and key not in WITHOUT_EFFECT:
         found.wrong(at, value, "a known option", nearest(key, OPTIONS))
@@ -193,6 +193,16 @@ def _hash_balance(value: Scalar, at: Where, found: Findings) -> None:
         found.wrong(at, value, "0, or a number from 1.1 to 10.0 in at most 16 characters", "write 1.2 or so, or remove it")
 
 
+def _limit(key: str) -> Judge:
+    option = LIMIT_OPTIONS[key]
+
+    def judge(value: Scalar, at: Where, found: Findings) -> None:
+        if option.read(value) is None:
+            found.wrong(at, value, option.expected, f"remove it: without it holds {option.in_effect}")
+
+    return judge
+
+
 _JUDGES: dict[str, Judge] = {
     "loadbalancing": _one_of(ALGORITHMS),
     "hash_header": _hash_header,
@@ -201,6 +211,7 @@ _JUDGES: dict[str, Judge] = {
     ALLOW_ANY: _allow_any,
     SCOPE: _one_of(SCOPES),
     SOURCES: _sources,
+    **{key: _limit(key) for key in LIMIT_OPTIONS},
 }
 
 

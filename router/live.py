@@ -20,6 +20,7 @@ from router.backend.pool import IdlePool
 from router.backend.upstream import Upstream
 from router.config.model import Config
 from router.l7.hygiene import HeaderPolicy
+from router.l7.policies import L7Policies
 from router.l7.sticky import StickyPolicy
 from router.limits import Limits
 from router.tls.contexts import ClientPolicy, Contexts
@@ -38,6 +39,7 @@ class Snapshot:
     domains: DomainTable
     deny: DenyLists
     sieve: Sieve
+    l7_policies: L7Policies | None  # None where there is none
     contexts: Contexts
     headers: HeaderPolicy
     xfcc_mode: XfccMode

@@ -10,7 +10,7 @@ from registry.options import DEFAULT_LIMIT
 from registry.route_options_check import ALGORITHMS, OPTIONS, SCOPES, WITHOUT_EFFECT
 
 TEXT = (Path(__file__).parents[1] / "docs/reference/options.md").read_text()
-OPTION = re.compile(r"^\| `([a-z_]+)` \| (.+?) \| (.*?) ?\| (.+) \|$", re.MULTILINE)
+OPTION = re.compile(r"^\| `([a-z_-]+)` \| (.+?) \| (.*?) ?\| (.+) \|$", re.MULTILINE)
 ERROR = re.compile(r"^\| `(\{.+\})` \| (.+) \|$", re.MULTILINE)
 
 

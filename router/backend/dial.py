@@ -123,10 +123,10 @@ class Dialer:
         self._handshake_timeout = handshake_timeout
         self._probe = math.ceil(probe_interval)
 
-    async def dial(self, endpoint: Endpoint) -> Upstream:
-        """Raises Fault."""
+    async def dial(self, endpoint: Endpoint, by: float = math.inf) -> Upstream:
+        """Raises Fault. `by` (seconds of the loop's clock) ends it where that is sooner than the deadlines of every dial."""
         started = time.perf_counter()
-        until = self._loop.time() + self._dial_timeout
+        until = min(self._loop.time() + self._dial_timeout, by)
         family, address = await self._resolve(endpoint, until)
         if (hit := denied_address(self._deny, address[0])) is not None:
             raise Fault("dial_denied", hit.detail)
@@ -140,7 +140,7 @@ class Dialer:
         upstream.local_address = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
         if endpoint.tls:
             before = time.perf_counter()
-            upstream.stream = await self._secure(stream, endpoint)
+            upstream.stream = await self._secure(stream, endpoint, by)
             upstream.tls_time = time.perf_counter() - before
         return upstream
 
@@ -202,10 +202,11 @@ class Dialer:
         family, _, _, _, address = found[0]
         return family, (str(address[0]), endpoint.port)
 
-    async def _secure(self, plain: Stream, endpoint: Endpoint) -> TlsStream:
+    async def _secure(self, plain: Stream, endpoint: Endpoint, by: float) -> TlsStream:
         stream = TlsStream(plain.detach(), self._context, self._loop, self._wheel)
         try:
-            await stream.handshake_client(endpoint.san or None, self._loop.time() + self._handshake_timeout)
+            until = min(self._loop.time() + self._handshake_timeout, by)
+            await stream.handshake_client(endpoint.san or None, until)
             if self._verify:
                 _check_name(stream, endpoint)
             stream.hear_verdict()

@@ -20,6 +20,7 @@ from registry.names import Names
 from registry.problems import SECRET_KEYS, printable
 from router.config.ciphers import CipherSuites
 from router.config.domains import IdentityAwareDomain, MtlsDomain
+from router.config.l7_policies import L7Policy
 from router.config.load import keys_of
 from router.config.model import Config
 from router.config.pem import parse_certificates, parse_crls
@@ -131,6 +132,7 @@ _NAMES: dict[type[BaseModel], Callable[[Any], str]] = {
     TlsPair: lambda entry: ",".join(entry.names),
     NatsHost: lambda entry: f"{entry.hostname}:{entry.port}",
     HeaderToAdd: lambda entry: entry.name,
+    L7Policy: lambda entry: f"{entry.route} {entry.type} {entry.value}",
     HeaderToRemove: lambda entry: entry.name,
 }
 

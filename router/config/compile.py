@@ -22,9 +22,11 @@ from router.backend.dial import BackendTls, Dialer
 from router.backend.pool import IdlePool
 from router.config.deny import deny_lists
 from router.config.domains import DomainConfig
+from router.config.l7_policies import L7Policy
 from router.config.model import Config
 from router.config.sections import Subject as SubjectConfig
 from router.l7.hygiene import HeaderPolicy, header_policy
+from router.l7.policies import L7Policies, Policy
 from router.l7.sticky import sticky_policy
 from router.limits import Limits
 from router.live import Snapshot
@@ -64,6 +66,7 @@ def compile_config(
         domains=domains,
         deny=deny,
         sieve=Sieve(deny),
+        l7_policies=_l7_policies(config.l7_policies),
         contexts=contexts,
         headers=_headers(config),
         xfcc_mode=config.forwarded_client_cert,
@@ -79,6 +82,11 @@ def compile_config(
             negotiate=config.sticky_sessions_for_auth_negotiate,
         ),
     )
+
+
+def _l7_policies(entries: Iterable[L7Policy]) -> L7Policies | None:
+    policies = [Policy(*entry.place, entry.type, entry.value) for entry in entries]
+    return L7Policies(policies) if policies else None
 
 
 def compile_domains(config: Config) -> tuple[DomainTable, Mapping[str, ClientPolicy]]:

@@ -133,6 +133,7 @@ EXAMPLES: Final[dict[Where, object]] = {
     ("deny", "orgs"): ["7e8f9a0b-4a6b-4e26-8d3e-0b6b2a9c1f10"],
     ("deny", "hosts"): ["leaked.apps.mtls.internal"],
     ("deny", "backend_networks"): ["10.0.9.0/24"],
+    ("l7_policies",): [{"route": "shop.example.com/admin", "type": "required_header", "value": "X-Api-Key"}],
     ("logging", "names_file"): "/var/vcap/jobs/vestibule/config/names.yml",
 }  # fmt: skip
 """What a value looks like, for keys whose default does not show it."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, PlainValidator
 from router.config.ciphers import DEFAULT, CipherSuites, known_names, parse_cipher_suites
 from router.config.deny import Deny
 from router.config.domains import STRICT, DomainConfig, IdentityAwareDomain, MtlsDomain, XfccModeText, entry
+from router.config.l7_policies import L7Policy
 from router.config.pem import Certificates
 from router.config.scalars import (
     Bool,
@@ -115,6 +116,10 @@ class Config(BaseModel):
     domains: tuple[IdentityAwareDomain, ...] = entry((), "the same in GoRouter's later dialect (RFC-0055)")
 
     deny: Deny = entry(Deny, "who and what is out at once, at the next reload, before any other rule; 403")
+
+    l7_policies: tuple[L7Policy, ...] = entry(
+        (), "requests that are refused (403), by host or path: a User-Agent that is out, a header that is missing"
+    )
 
     # What is said about the client
     forwarded_client_cert: XfccModeText = entry(

@@ -31,7 +31,7 @@ _MAX_SECONDS = 10 * 365 * 86400.0
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"([0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _DURATION_EXPECTED = "a duration such as 20s, 1m30s or 100ms"
-_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}", re.ASCII)
+FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -148,7 +148,7 @@ def _server_name(value: object) -> str:
 
 
 def _field_name(value: object) -> str:
-    if not isinstance(value, str) or not _FIELD_NAME.fullmatch(value):
+    if not isinstance(value, str) or not FIELD_NAME.fullmatch(value):
         raise mistake("an HTTP field name", "letters, digits and - only, without the colon")
     return value
 

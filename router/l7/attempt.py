@@ -22,6 +22,7 @@ from router.l7.header_policy import KEEP, Verdicts
 from router.l7.hygiene import request_fields, response_fields, vcap_trace
 from router.l7.state import Exchange, Permit
 from router.l7.sticky import sticky_cookies
+from router.l7.target import trimmed
 from router.net.channel import Body, BodyMalformed, BodyTruncated
 from router.wire.http1 import (
     CHUNKED,
@@ -38,6 +39,7 @@ from router.wire.http1 import (
 _LOOK_SECONDS: Final = 1.0
 """How often a client is looked after whose body the backend is slow to read."""
 
+_LATE: Final = frozenset({"dial_timeout", "tls_handshake_timeout"})
 _TOO_LARGE: Final = frozenset({"head_too_large", "start_line_too_long", "too_many_fields"})
 
 
@@ -52,7 +54,8 @@ class Attempt:
         self.exchange = exchange
         self.permit = permit
         self.endpoint = endpoint
-        self.until = exchange.started + exchange.snapshot.limits.endpoint_deadline
+        seconds, own = exchange.snapshot.limits.endpoint_deadline, permit.route.pool.limits
+        self.until = exchange.started + (seconds if own is None else min(seconds, own.seconds))
         self.clock = time.perf_counter()
         self.upstream: Upstream | None = None
         self.pump: asyncio.Task[None] | None = None
@@ -104,9 +107,13 @@ class Attempt:
                 self.upstream = upstream
                 return upstream
             upstream.close()
-        endpoint.pulse.in_flight += 1  # the least busy is not the one that nobody gets through to
+        endpoint.pulse.in_flight += 1  # the least busy is not the one that nobody gets through to, nor is its place free
         try:
-            upstream = self.upstream = await snapshot.dialer.dial(endpoint)
+            upstream = self.upstream = await snapshot.dialer.dial(endpoint, self.until)
+        except Fault as fault:
+            if fault.kind in _LATE and exchange.router.loop.time() >= self.until:
+                raise Fault("endpoint_timeout", "dialling") from fault
+            raise
         finally:
             endpoint.pulse.in_flight -= 1
         record = exchange.record
@@ -155,7 +162,20 @@ class Attempt:
             fields.append((b"Expect", b"100-continue"))
         if snapshot.idle.per_endpoint <= 0:
             fields.append((b"Connection", b"close"))
-        return render_request_head(head.method, exchange.target.raw, fields)
+        own = self.permit.route.pool.limits
+        raw = exchange.target.raw if own is None or not own.trims else self._trim(fields)
+        return render_request_head(head.method, raw, fields)
+
+    def _trim(self, fields: Fields) -> bytes:
+        """The target as this endpoint asked for it; what was removed is told as other proxies tell it."""
+        target, route, own = self.exchange.target, self.permit.route, self.endpoint.options.wishes.limits
+        if own is None or not own.trims or not route.path:
+            return target.raw
+        raw = trimmed(target, route.path)
+        if raw is None:
+            raise Fault("request_malformed", "ambiguous_path")
+        fields.append((b"X-Forwarded-Prefix", route.pool.context_path.encode("latin-1")))
+        return raw
 
     async def _send_body(self, upstream: Upstream) -> None:
         """The request body, piece by piece, in a task of its own. Whatever ends it early is raised where the response is
@@ -180,9 +200,12 @@ class Attempt:
         """
         exchange = self.exchange
         body, loop, limits = exchange.body, exchange.router.loop, exchange.snapshot.limits
+        most, own = limits.request_body_bytes, self.permit.route.pool.limits
+        if own is not None:
+            most = min(most, own.body_bytes)
         while not body.done:
             data = await body.read(loop.time() + limits.client_read_stall)
-            if body.received > limits.request_body_bytes:
+            if body.received > most:
                 raise Fault("request_body_too_large")
             if body.framing == CHUNKED:
                 data = _chunk(data, body, exchange.snapshot.headers.request)

@@ -3,12 +3,14 @@
     mtls-enforcement-mismatch   421: the handshake does not fit the Host
     deny-list-hit               403: the caller, the host or the backend is on a list of the operator's
     mtls-pre-auth-denied        403: domain or route do not let the caller in
+    l7-policy-denied            403: an entry of `l7_policies` refuses such requests
 
 Promises: events that a caller causes at will are sparse; a caller is named only where its certificate was verified for a domain
 that reads identities. Refuses to know metrics, the access log and the client, who learns nothing of this.
 """
 
 from authz.decision import Deny
+from router.l7.policies import Policy
 from router.l7.state import Exchange
 
 
@@ -33,4 +35,16 @@ def log_denial(exchange: Exchange, decision: Deny) -> None:
         tls_mtls_domain=conn.binding_domain,
         vcap_request_id=exchange.ids.vcap,
         trail=[check._asdict() for check in decision.trail],
+    )
+
+
+def log_broken_policy(exchange: Exchange, policy: Policy) -> None:
+    """One sparse line."""
+    exchange.router.log.sparse(
+        "l7-policy-denied",
+        host=exchange.target.host,
+        route=policy.host + policy.path,
+        type=policy.type,
+        value=policy.value,
+        vcap_request_id=exchange.ids.vcap,
     )

@@ -1,6 +1,6 @@
 """THE OTHER STORY: one request and its response, from head to access record.
 
-    target -> domain -> binding (421) -> deny lists (403) -> route (404) -> decide (403) -> pick -> attempt -> record
+    target -> domain -> binding (421) -> deny lists, L7 policies (403) -> route (404) -> decide (403) -> pick -> attempt -> record
 
 Promise: nothing is forwarded without an `Allow`; every attempt asks again, under the policy of its moment; every exchange
 ends in exactly one access record. The backend sees no byte of a request that was refused. Refuses to know: how a decision is
@@ -10,6 +10,7 @@ backend and come back (`attempt.py`).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from operator import attrgetter
@@ -22,16 +23,17 @@ from authz.deny import denied_request
 from authz.domain import DomainPolicy
 from authz.policy import NO_POLICY
 from registry.balance import NoEndpoint, Selector, choose, in_scope, mark_failed, parse_app_instance, parse_process_instance
-from registry.endpoint import Endpoint, Route
+from registry.endpoint import Endpoint, Pool, Route
 from router.backend.retry import may_resend
 from router.faults import Fault
 from router.l7.attempt import Attempt
-from router.l7.denial import log_denial
+from router.l7.denial import log_broken_policy, log_denial
 from router.l7.hygiene import refusal_fields
+from router.l7.policies import L7Policies
 from router.l7.refusal import Code, Refusal, failure, healthcheck, malformed, refusal
 from router.l7.state import Exchange, Permit
 from router.l7.sticky import pinned
-from router.l7.target import normalised_path, resolve_target
+from router.l7.target import normalised_path, resolve_target, trimmed
 from router.wire.http1 import render_response_head
 from router.wire.malformed import Malformed
 
@@ -59,6 +61,8 @@ async def run(exchange: Exchange) -> bool:
         _read_target(exchange)
         exchange.keep = exchange.head.keep_alive and not exchange.router.health.draining
         permit = _admit(exchange)
+        if permit.route.pool.bucket is not None:
+            _check_rate(exchange, permit.route.pool)
         exchange.whole = exchange.body.buffered()
         await _forward(exchange, permit)
     except Refused as refused:
@@ -103,6 +107,8 @@ def _admit(exchange: Exchange, last: Fault | None = None) -> Permit:
     lists = snapshot.deny
     if not lists.empty:
         _check_lists(exchange, domain)
+    if snapshot.l7_policies is not None:
+        _check_policies(exchange, snapshot.l7_policies)
     route = _lookup(exchange)
     if route is None:
         if last is not None:
@@ -149,6 +155,16 @@ def _check_lists(exchange: Exchange, domain: DomainPolicy | None) -> None:
         _deny_listed(exchange, hit, domain, None)
 
 
+def _check_policies(exchange: Exchange, policies: L7Policies) -> None:
+    """The operator's rules for requests as such; before the route, so that an answer says nothing of routes or callers."""
+    head, target = exchange.head, exchange.target
+    policy = policies.broken(target.host, target.path, head.fields, head.connection)
+    if policy is not None:
+        exchange.router.metrics.l7_policy_denied.labels(policy.type).inc()
+        log_broken_policy(exchange, policy)
+        _refuse(exchange, "l7_policy_denied")
+
+
 def _without_denied(exchange: Exchange, domain: DomainPolicy | None, route: Route) -> Route:
     """The route with the endpoints that are on no deny list; a denial where it had some and none is left."""
     sifted = exchange.snapshot.sieve.sift(route)
@@ -181,9 +197,25 @@ def _check_pool(exchange: Exchange, route: Route) -> None:
         _refuse(exchange, "no_endpoints")
     if pool.route_service_url:
         _refuse(exchange, "route_service_unsupported")
-    if exchange.head.body > exchange.snapshot.limits.request_body_bytes:
+    most, own = exchange.snapshot.limits.request_body_bytes, pool.limits
+    if own is not None:
+        most = min(most, own.body_bytes)
+        if own.trims and trimmed(exchange.target, route.path) is None:
+            _refuse_malformed(exchange, Malformed("ambiguous_path"))
+    if exchange.head.body > most:
         _refuse(exchange, "request_body_too_large")
     _read_wishes(exchange)
+
+
+def _check_rate(exchange: Exchange, pool: Pool) -> None:
+    """One request of the route's rate; once a request, however often it is tried, and never for one that was denied."""
+    assert pool.bucket is not None
+    assert pool.limits is not None
+    wait = pool.bucket.take(pool.limits.rate, exchange.router.loop.time())
+    if wait:
+        exchange.router.metrics.rate_limited_requests.inc()
+        host = exchange.target.host
+        raise Refused(refusal("rate_limit_exceeded", is_head=exchange.is_head, host=host, retry_after=math.ceil(wait)))
 
 
 def _read_wishes(exchange: Exchange) -> None:
@@ -286,11 +318,12 @@ def _is_stale(fault: Fault, attempt: Attempt) -> bool:
 def _pick(exchange: Exchange, permit: Permit, tried: set[str], last: Fault | None) -> Endpoint:
     """An endpoint that the caller may reach and that was not tried yet. Raises Refused, or `last` when none is left."""
     snapshot, now = exchange.snapshot, exchange.router.loop.time()
+    most = snapshot.limits.max_in_flight_per_endpoint
     while True:
-        allow = permit.allow
+        allow, own = permit.allow, permit.route.pool.limits
         found = choose(
             permit.route.pool, allow.scopes, allow.caller, now, tried,
-            selector=exchange.selector, max_conns=snapshot.limits.max_in_flight_per_endpoint, zone=snapshot.zone,
+            selector=exchange.selector, max_conns=most if own is None else min(most, own.connections), zone=snapshot.zone,
             fields=exchange.head.fields, preferred=exchange.pin,
         )  # fmt: skip
         if isinstance(found, Endpoint):

@@ -24,6 +24,8 @@ Code = Literal[
     "mtls_domain_mismatch",
     "mtls_authorization_denied",
     "access_denied",
+    "l7_policy_denied",
+    "rate_limit_exceeded",
     "malformed_request",
     "connect",
     "request_timeout",
@@ -47,6 +49,7 @@ REASONS: Final[dict[int, bytes]] = {
     414: b"Request URI Too Long",
     417: b"Expectation Failed",
     421: b"Misdirected Request",
+    429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     496: b"SSL Certificate Required",
     499: b"Request Cancelled",
@@ -112,6 +115,10 @@ REFUSALS: Final[dict[Code, RefusalRule]] = {
     "mtls_domain_mismatch": RefusalRule(421, "mtls_domain_mismatch", None),
     "mtls_authorization_denied": RefusalRule(403, "mtls_authorization_denied", None, body=b"Forbidden"),
     "access_denied": RefusalRule(403, "access_denied", None, body=b"Forbidden"),
+    "l7_policy_denied": RefusalRule(403, "l7_policy_denied", None, body=b"Forbidden"),
+    "rate_limit_exceeded": RefusalRule(
+        429, "rate_limit_exceeded", "Requested route ('{host}') has reached its rate limit.", _NEVER
+    ),
     "malformed_request": RefusalRule(400, "malformed_request", "Malformed request", close=True),
     "connect": RefusalRule(405, "malformed_request", "CONNECT is not supported", close=True, extra=((b"Allow", _METHODS),)),
     "request_timeout": RefusalRule(408, "request_timeout", "The request did not arrive in time", close=True),
@@ -148,9 +155,11 @@ _PLAIN: Final = ((b"Content-Type", b"text/plain; charset=utf-8"), (b"X-Content-T
 _SHOWN_LENGTH = 253  # characters of a peer's text in a body: a whole host name
 
 
-def refusal(code: Code, *, is_head: bool = False, host: str = "", instance: str = "", guid: str = "") -> Refusal:
+def refusal(
+    code: Code, *, is_head: bool = False, host: str = "", instance: str = "", guid: str = "", retry_after: int = 0
+) -> Refusal:
     """The response for `code`. `host`, `instance` and `guid` are what the peer asked for: shown bounded,
-    escaped.
+    escaped. `retry_after`: seconds after which asking again makes sense, 0: not said.
     """
     rule = REFUSALS[code]
     body = rule.body
@@ -161,6 +170,8 @@ def refusal(code: Code, *, is_head: bool = False, host: str = "", instance: str 
     fields += rule.extra
     if rule.cache_control is not None:
         fields.append((b"Cache-Control", rule.cache_control))
+    if retry_after:
+        fields.append((b"Retry-After", b"%d" % retry_after))
     return Refusal(rule.status, REASONS[rule.status], fields, b"" if is_head else body, rule.close)
 
 

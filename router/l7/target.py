@@ -1,7 +1,8 @@
 """One request, one (host, path): what the route table is asked, and the bytes that go on.
 
 Promises: Host, absolute-form authority and port agree, or the request is refused; the target itself is never
-rewritten. Refuses to know: routes, policies, and what a query means (it is never judged).
+rewritten, but for the path that a route wants to have removed. Refuses to know: routes, policies, and what a
+query means (it is never judged).
 Source: RFC 9112 section 3.2 (target forms), RFC 9110 section 4.2 (schemes), RFC 3986 section 6.2.2 (normal
 forms).
 """
@@ -19,6 +20,9 @@ _ABSOLUTE = re.compile(rb"([Hh][Tt][Tt][Pp][Ss]?)://([^/?]*)([^?]*)(?:\?.*)?", r
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NOT_NORMAL = re.compile(r"%|//|/\.")
 _UNRESERVED_ESCAPE = re.compile(r"%(2[dDeE]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])")
+_ODD = re.compile(r"[%;\\]|//|/\.")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_PARAMETERS = re.compile(r";[^/]*")
 _DEFAULT_PORT = {b"http": 80, b"https": 443}
 
 
@@ -72,6 +76,31 @@ def normalised_path(path: str) -> str | None:
     return None if normal == path else normal
 
 
+def readings(path: str) -> frozenset[str]:
+    """Each path that some backend may take `path` for, in lower case: as it stands; and with escapes decoded, backslashes as
+    slashes, dot segments and empty ones gone, with parameters (`;x`) and without. For rules that only refuse.
+    """
+    if _ODD.search(path) is None:
+        return frozenset((path.lower(),))
+    decoded = _unescaped(path)
+    spelled = (decoded, _unescaped(_PARAMETERS.sub("", path)), _PARAMETERS.sub("", decoded))
+    return frozenset((path.lower(), *(_without_dots(one).lower() for one in spelled)))
+
+
+def trimmed(target: Target, context: str) -> bytes | None:
+    """The target to forward without `context`, the lower-case path of the route that was found for it; all else stays as sent.
+
+    None where that would be ambiguous: where what is left leads out of the route's path, or could pass for an authority.
+    """
+    size = len(context)
+    rest, normal = target.path[size:], normalised_path(target.path) or target.path
+    if rest[:2] in ("//", "/\\") or normal[:size].lower() != context or (normalised_path(rest) or rest) != normal[size:]:
+        return None
+    raw = target.raw
+    start = 0 if raw[:1] == b"/" else raw.index(b"/", raw.index(b"://") + 3)
+    return raw[:start] + (b"" if rest else b"/") + raw[start + size :]
+
+
 def _absolute(authority: _Authority, raw: bytes) -> Target | Malformed:
     match = _ABSOLUTE.fullmatch(raw)
     if match is None:
@@ -109,6 +138,10 @@ def _read_authority(raw: bytes) -> _Authority | None:
 
 def _decoded(escape: re.Match[str]) -> str:
     return chr(int(escape[1], 16))
+
+
+def _unescaped(path: str) -> str:
+    return _ESCAPE.sub(_decoded, path).replace("\\", "/")
 
 
 def _without_dots(path: str) -> str:

@@ -101,6 +101,12 @@ class Metrics:
             "total_requests", "Requests sent to a backend, by the component tag of its endpoint.", "component"
         )
         self.rejected_requests = self._counter("rejected_requests", "Requests the router itself refused.")
+        self.rate_limited_requests = self._counter(
+            "rate_limited_requests", "Requests answered 429: their route was at its `rate-limit-rps`."
+        )
+        self.l7_policy_denied = self._counters(
+            "l7_policy_denied", "Requests answered 403 by an entry of `l7_policies`, by its type.", "type"
+        )
         self.responses = self._counters("responses", "Responses sent, by status group.", "status_group")
         self.responses_route_services = self._counters(
             "responses_route_services", "Responses of route services, by status group.", "status_group"
@@ -151,7 +157,8 @@ class Metrics:
             "backend_tls_handshake_failed", "Backend TLS handshakes that failed otherwise."
         )
         self.backend_exhausted_conns = self._counter(
-            "backend_exhausted_conns", "Requests refused because every endpoint was at `backends.max_conns`."
+            "backend_exhausted_conns",
+            "Requests refused because every endpoint was at `backends.max_conns` or its route's `connection-limit`.",
         )
         self.backend_selection_errors = self._counters(
             "backend_selection_errors", "Requests for which no endpoint could be chosen, by reason.", "reason"

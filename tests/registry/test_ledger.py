@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from authz.policy import NO_POLICY, PoolPolicy, conjunction
 from registry.endpoint import Endpoint, Pool
 from registry.ledger import Change, Ledger, LedgerSettings, What
+from registry.route_limits import RouteLimits
 from registry.table import RouteTable
 from tests.registry.parts import parsed, registration
 
@@ -90,6 +91,39 @@ def test_the_same_again_in_other_bytes_refreshes_only() -> None:
     assert (kinds(change), change.routing) == ([What.REFRESHED], False)
     assert routes.publish() is table
     assert pool(routes, "a.b").endpoints[0].pulse.expires == 50.0 + TTL
+
+
+def test_the_lowest_limits_hold_whatever_the_order() -> None:
+    """Limits are narrowed as policies are; only when the endpoint that asked has left are they wider again."""
+    asked: list[dict[str, Any]] = [
+        {"connection-limit": 5, "session-cookie": "B"},
+        {"connection-limit": 9, "rate-limit-rps": 2, "session-cookie": "A"},
+        {},
+    ]
+    for order in permutations(enumerate(asked, 1)):
+        routes = ledger()
+        for number, options in order:
+            register(routes, "a.b", number=number, options=options)
+        found = pool(routes, "a.b")
+        assert found.limits == RouteLimits(connections=5, rate=2.0)
+        assert (found.session_cookie, found.bucket is None) == ("A", False)
+        unregister(routes, "a.b", number=2)
+        assert (pool(routes, "a.b").limits, pool(routes, "a.b").session_cookie) == (RouteLimits(connections=5), "B")
+        unregister(routes, "a.b", number=1)
+        assert (pool(routes, "a.b").limits, pool(routes, "a.b").session_cookie) == (None, "")
+
+
+def test_a_route_keeps_its_bucket_while_its_rate_changes() -> None:
+    """A registration does not fill it; one without a rate takes it away."""
+    routes = ledger()
+    register(routes, "a.b", options={"rate-limit-rps": 1})
+    bucket = pool(routes, "a.b").bucket
+    assert bucket is not None
+    register(routes, "a.b", options={"rate-limit-rps": 5})
+    register(routes, "a.b", number=2)
+    assert pool(routes, "a.b").bucket is bucket
+    register(routes, "a.b", options={"connection-limit": 5})
+    assert pool(routes, "a.b").bucket is None
 
 
 def test_balancing_and_route_service_are_the_last_registrations() -> None:

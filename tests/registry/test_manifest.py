@@ -19,8 +19,9 @@ from registry.manifest import (
     read_manifest,
     read_variables,
 )
-from registry.options import Scalar, parse_options
+from registry.options import parse_options
 from registry.problems import Problem
+from registry.route_limits import Scalar
 from registry.route_options_check import OPTIONS
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "manifests"

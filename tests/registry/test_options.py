@@ -22,6 +22,9 @@ KEYS = st.sampled_from(
         "mtls_allowed_apps",
         "mtls_allow_any",
         "route_policy_scope",
+        "connection-limit",
+        "rate-limit-rps",
+        "session-cookie",
     ]
 )
 
@@ -103,7 +106,7 @@ def test_a_null_list_admits_nobody() -> None:
 
 def test_options_of_others_ask_nothing_of_callers() -> None:
     """R322: unknown keys are ignored in silence."""
-    options = parse_options({"connection-limit": 7, "session-cookie": "x"})
+    options = parse_options({"protocol": "http2", "x-of-another": 7})
     assert ((NoOptions(),), ()) == (options.policy.parts, options.warnings)
 
 
@@ -141,6 +144,22 @@ def test_a_bad_balancing_option_falls_back_alone(
     """R321, RFC-0027: one invalid pair is ignored, the others apply, and the value in effect is said."""
     options = parse_options(raw)
     assert expected == (options.algorithm, options.hash_header, options.hash_balance, reasons(options))
+
+
+def test_limits_and_wishes_are_read_and_a_bad_one_falls_back_alone() -> None:
+    """RFC-0027: one warning that names what holds, and no access option suffers from it."""
+    options = parse_options({"connection-limit": 7, "rate-limit-rps": "fast", "session-cookie": "SID", "mtls_allow_any": True})
+    assert options.wishes.limits is not None
+    assert (options.wishes.limits.connections, options.wishes.session_cookie) == (7, "SID")
+    assert [(w.reason, w.key, w.value, w.in_effect) for w in options.warnings] == [
+        ("bad_value", "rate-limit-rps", "fast", "no rate limit")
+    ]
+    assert isinstance(options.policy.parts[0], MtlsOptions)
+
+
+def test_of_a_map_that_is_too_large_no_limit_holds() -> None:
+    """R281: nothing of it, as documented."""
+    assert parse_options({"connection-limit": 7, "x": "a" * 2000}).wishes is NO_OPTIONS.wishes
 
 
 @given(JSON | st.dictionaries(KEYS, JSON, max_size=6), st.integers(0, 4096))

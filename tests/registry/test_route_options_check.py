@@ -3,6 +3,7 @@
 import pytest
 
 from registry.findings import Findings
+from registry.route_limits import LIMIT_OPTIONS
 from registry.route_options_check import OPTIONS, check_options, flat_form, misplaced, nearest
 from registry.source import Source
 
@@ -14,12 +15,18 @@ def check(raw: dict[str, object], *unknown: str) -> tuple[dict[str, object], lis
 
 
 def test_good_options_come_back_flat() -> None:
-    assert check({"mtls_allow_any": True, "trim-path": 1}) == ({"mtls_allow_any": True, "trim-path": 1}, [])
+    assert check({"mtls_allow_any": True, "trim-path": True}) == ({"mtls_allow_any": True, "trim-path": True}, [])
 
 
 def test_an_option_of_unknown_value_is_told_once() -> None:
     """Its absence is no second problem: it is there."""
     assert check({"loadbalancing": "hash", "hash_header": object()}, "hash_header") == ({"loadbalancing": "hash"}, [])
+
+
+@pytest.mark.parametrize("key", LIMIT_OPTIONS)
+def test_a_limit_that_the_router_would_leave_out_is_a_mistake(key: str) -> None:
+    """One table of bounds for both: a manifest says no where the router would only warn."""
+    assert check({key: "a b"})[1] == [f"options.{key}: {LIMIT_OPTIONS[key].expected}"]
 
 
 @pytest.mark.parametrize(
