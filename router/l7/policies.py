@@ -4,7 +4,7 @@ Promises: pure; the answer is the first policy that a request breaks, or None. A
 its own: every reading of a path counts that some backend may have, so that no spelling slips past. A header that is empty, or
 that `Connection` tells the router to remove, is not there. Refuses to know routes, callers and what becomes of an answer.
 
-Source: requirements 126-130.
+Source: requirements 126-128 and 130.
 """
 
 from collections.abc import Iterable

@@ -152,7 +152,7 @@ def test_limits_and_wishes_are_read_and_a_bad_one_falls_back_alone() -> None:
     assert options.wishes.limits is not None
     assert (options.wishes.limits.connections, options.wishes.session_cookie) == (7, "SID")
     assert [(w.reason, w.key, w.value, w.in_effect) for w in options.warnings] == [
-        ("bad_value", "rate-limit-rps", "fast", "no rate limit")
+        ("bad_value", "rate-limit-rps", "'fast'", "no rate limit")
     ]
     assert isinstance(options.policy.parts[0], MtlsOptions)
 

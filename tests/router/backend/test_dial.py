@@ -247,3 +247,19 @@ def _server(act: Callable[[socket.socket], object], host: str = "127.0.0.1") -> 
         thread.join(5)
     for sock in held:
         sock.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_dial_ends_by_the_time_that_the_request_has_left(tls: bool) -> None:
+    """Sooner than its own deadlines; who dials knows that it was not they."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as mute, contextlib.ExitStack() as stack:
+        for _ in range(0 if tls else 3):  # the kernel keeps one or two that nobody accepts, and answers no more after that
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(mute.getsockname())
+        began = loop.time()
+        with pytest.raises(Fault) as raised:
+            await dialer().dial(endpoint(mute.getsockname()[1], tls=tls), began + 0.1)
+    assert raised.value.kind == ("tls_handshake_timeout" if tls else "dial_timeout")
+    assert 0.1 <= loop.time() - began < 2.0

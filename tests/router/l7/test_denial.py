@@ -53,3 +53,15 @@ async def test_nobody_is_named_whom_no_handshake_verified(backend: EchoBackend, 
         one.register(CALLED, backend)
         assert (await one.get(CALLED, tls=tls)).status == 421
         assert "caller_app" not in only(one, "mtls-enforcement-mismatch")
+
+
+async def test_a_broken_policy_is_named_with_its_route_and_value(backend: EchoBackend) -> None:
+    """R126: what an operator looks for who wonders at 403s; the client's own words stay in the access log."""
+    policies = [{"route": "*.open.example/api", "type": "user_agent_block", "value": "badbot"}]
+    async with desk(l7_policies=policies) as one:
+        one.register("app.open.example", backend)
+        assert (await one.get("app.open.example", "/api/x", headers=[("User-Agent", "BadBot/2")])).status == 403
+        said = only(one, "l7-policy-denied")
+        assert (said["host"], said["route"]) == ("app.open.example", "*.open.example/api")
+        assert (said["type"], said["value"]) == ("user_agent_block", "badbot")
+        assert backend.received == []

@@ -10,7 +10,7 @@ from router.backend.upstream import Upstream
 from tests.router.desk import EAST, Desk, desk, in_thread, settings
 from tests.support.backend import EchoBackend
 from tests.support.certs import authority
-from tests.support.client import Client, Tls
+from tests.support.client import Client, Response, Tls
 from tests.support.router import mtls_domain
 
 HOST = "app.open.example"
@@ -77,8 +77,8 @@ def during_the_first_dial(one: Desk, happens: Callable[[], None]) -> list[str]:
     dialer, dialled = one.live.snapshot.dialer, list[str]()
     dial = dialer.dial
 
-    async def dial_and(endpoint: Endpoint) -> Upstream:
-        upstream = await dial(endpoint)
+    async def dial_and(endpoint: Endpoint, by: float) -> Upstream:
+        upstream = await dial(endpoint, by)
         dialled.append(endpoint.address)
         if len(dialled) == 1:
             happens()
@@ -86,6 +86,39 @@ def during_the_first_dial(one: Desk, happens: Callable[[], None]) -> list[str]:
 
     dialer.dial = dial_and  # type: ignore[method-assign]
     return dialled
+
+
+async def test_an_endpoint_that_is_being_dialled_is_busy(backend: EchoBackend) -> None:
+    """`connection-limit`: two requests at once do not both find the only place free while the connection is made."""
+    async with desk() as one:
+        one.register(HOST, backend, options={"connection-limit": 1})
+        seen: list[Response] = []
+        dialer = one.live.snapshot.dialer
+        dial = dialer.dial
+
+        async def dial_slowly(endpoint: Endpoint, by: float) -> Upstream:
+            if not seen:
+                seen.append(await one.get(HOST))
+            return await dial(endpoint, by)
+
+        dialer.dial = dial_slowly  # type: ignore[method-assign]
+        assert (await one.get(HOST)).status == 200
+        assert (seen[0].status, seen[0].get("x-cf-routererror")) == (503, "Connection Limit Reached")
+        assert (await one.get(HOST)).status == 200
+
+
+async def test_a_request_that_is_tried_again_takes_one_of_the_rate(make_backend: Make) -> None:
+    """`rate-limit-rps` counts requests, not attempts."""
+    async with desk() as one:
+        for name in ("dead", "alive"):
+            made = make_backend(name)
+            one.register(HOST, made, options={"rate-limit-rps": 1})
+            if name == "dead":
+                made.stop()
+        assert (await one.get(HOST)).status == 200
+        answer = await one.get(HOST)
+        assert (answer.status, answer.get("retry-after")) == (429, "1")
+        assert one.counted("rate_limited_requests") == {"": 1.0}
 
 
 async def test_a_permit_that_was_revoked_during_the_dial_is_none(backend: EchoBackend) -> None:

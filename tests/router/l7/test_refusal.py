@@ -55,6 +55,10 @@ def test_every_code_has_one_row_with_a_known_reason_phrase() -> None:
             "Connection Limit Reached", 503, b"Connection Limit Reached", None,
             b"Requested route ('h') has reached the connection limit.",
         ),
+        (
+            "rate_limit_exceeded", 429, b"rate_limit_exceeded", b"no-cache, no-store",
+            b"Requested route ('h') has reached its rate limit.",
+        ),
         ("unknown_failure", 502, b"unknown_failure", None, b"The router failed to handle the request"),
         ("malformed_request", 400, b"malformed_request", None, b"Malformed request"),
     ],
@@ -70,6 +74,12 @@ def test_a_refusal_is_worded_as_gorouter_words_it(
     assert cache == _value(made.fields, b"Cache-Control")
     assert _value(made.fields, b"Content-Type") == b"text/plain; charset=utf-8"
     assert _value(made.fields, b"X-Content-Type-Options") == b"nosniff"
+
+
+def test_when_to_ask_again_is_said_where_it_is_known() -> None:
+    """RFC 9110 section 10.2.3: seconds."""
+    assert _value(refusal("rate_limit_exceeded", host="h", retry_after=7).fields, b"Retry-After") == b"7"
+    assert _value(refusal("rate_limit_exceeded", host="h").fields, b"Retry-After") is None
 
 
 def test_a_denied_caller_learns_nothing_but_the_code() -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.l7.target import Target, _read_authority, normalised_path, resolve_target
+from registry.hostname import Host
+from router.l7.target import Target, _read_authority, normalised_path, readings, resolve_target, trimmed
 from router.wire.http1 import NO_BODY, Malformed, RequestHead
 
 _ANY_PATH = st.text(st.sampled_from("aB0~-./%2eE5fF"), max_size=24).map("/".__add__)
@@ -159,3 +160,62 @@ def test_a_host_that_is_too_long_is_not_remembered() -> None:
     target = _head(b"/", b"a" * 60_000)
     assert resolve_target(target) == Malformed("bad_host", 400)
     assert before == _read_authority.cache_info().currsize
+
+
+@pytest.mark.parametrize(
+    ("raw", "left"),
+    [
+        (b"/api/v1?q=/api", b"/v1?q=/api"),
+        (b"/api", b"/"),
+        (b"/api?q", b"/?q"),
+        (b"/api/", b"/"),
+        (b"/API/V1", b"/V1"),
+        (b"/api/a%7Eb%2F;x=1", b"/a%7Eb%2F;x=1"),
+        (b"/api/x//y/../z", b"/x//y/../z"),
+        (b"http://b.example/api/v1?q", b"http://b.example/v1?q"),
+        (b"http://b.example/api?q", b"http://b.example/?q"),
+    ],
+)
+def test_what_is_left_of_a_target_is_as_it_was_sent(raw: bytes, left: bytes) -> None:
+    """R11: the route's path goes, and not one other byte; an empty path is `/` (RFC 9112 section 3.2.1)."""
+    target = resolve_target(_head(raw))
+    assert isinstance(target, Target)
+    assert trimmed(target, "/api") == left
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api//evil.example/x",
+        "/api/\\evil.example",
+        "/api/../api/x",
+        "/api/x/../../api/y",
+        "/api/%2e%2e/api/x",
+        "/api/..",
+        "/other",
+    ],
+)
+def test_a_target_that_would_be_ambiguous_is_not_trimmed(path: str) -> None:
+    """What is left would lead out of the route's path, or pass for an authority."""
+    assert trimmed(Target(Host("b.example"), path, path.encode()), "/api") is None
+
+
+@given(_ANY_PATH)
+def test_trimming_and_normalising_commute(rest: str) -> None:
+    """A backend that normalises sees below the route's path what the router saw below it."""
+    path = "/a/b" + rest
+    left = trimmed(Target(Host("b.example"), path, path.encode()), "/a/b")
+    if left is not None:
+        assert left == rest.encode()
+        assert (normalised_path(path) or path) == "/a/b" + (normalised_path(rest) or rest)
+
+
+@given(_ANY_PATH)
+def test_the_readings_of_a_path_include_itself_and_its_normal_form(path: str) -> None:
+    """A few, all lower-case."""
+    found = readings(path)
+    assert path.lower() in found
+    assert 1 <= len(found) <= 4
+    assert all(one == one.lower() for one in found)
+    if "%" not in path.replace("%2e", "").replace("%2E", ""):
+        assert (normalised_path(path) or path).lower() in found | {path.lower()}

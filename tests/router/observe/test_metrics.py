@@ -26,6 +26,8 @@ OURS = {
     "connections_shed": ("reason",),
     "backend_selection_errors": ("reason",),
     "malformed_requests": ("reason",),
+    "rate_limited_requests": (),
+    "l7_policy_denied": ("type",),
     "nats_messages_dropped": ("reason",),
 }
 
