@@ -1,5 +1,6 @@
 """router/l7/exchange.py: the story of a request, in this process, on both event loops."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +78,7 @@ def during_the_first_dial(one: Desk, happens: Callable[[], None]) -> list[str]:
     dialer, dialled = one.live.snapshot.dialer, list[str]()
     dial = dialer.dial
 
-    async def dial_and(endpoint: Endpoint, by: float) -> Upstream:
+    async def dial_and(endpoint: Endpoint, by: float = math.inf) -> Upstream:
         upstream = await dial(endpoint, by)
         dialled.append(endpoint.address)
         if len(dialled) == 1:
@@ -96,7 +97,7 @@ async def test_an_endpoint_that_is_being_dialled_is_busy(backend: EchoBackend) -
         dialer = one.live.snapshot.dialer
         dial = dialer.dial
 
-        async def dial_slowly(endpoint: Endpoint, by: float) -> Upstream:
+        async def dial_slowly(endpoint: Endpoint, by: float = math.inf) -> Upstream:
             if not seen:
                 seen.append(await one.get(HOST))
             return await dial(endpoint, by)
