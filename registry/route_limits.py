@@ -27,7 +27,7 @@ ENDLESS: Final = float("inf")
 _WHOLE = re.compile(r"[0-9]{1,16}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,8}(?:\.[0-9]{1,6})?", re.ASCII)
 _COOKIE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
-_ROUTERS_COOKIE = "__vcap_id__"
+_ROUTERS_COOKIES = "__VCAP_ID_"
 _MAX_TEXT = 20  # characters of a number as text
 
 
@@ -96,7 +96,7 @@ def _truth(value: Scalar) -> bool | None:
 
 
 def _cookie(value: Scalar) -> str | None:
-    good = isinstance(value, str) and _COOKIE.fullmatch(value) and value.lower() != _ROUTERS_COOKIE
+    good = isinstance(value, str) and _COOKIE.fullmatch(value) and not value.startswith(_ROUTERS_COOKIES)
     return str(value) if good else None
 
 
@@ -113,7 +113,7 @@ LIMIT_OPTIONS: Final[Mapping[str, LimitOption]] = {
     "rate-limit-rps": LimitOption(_number(0.01, 1_000_000), "a number a second from 0.01 to 1000000", "no rate limit"),
     "trim-path": LimitOption(_truth, "true or false", "false, the path stays"),
     "session-cookie": LimitOption(
-        _cookie, "a cookie name of 1 to 64 characters other than __VCAP_ID__", "the operator's sticky_session_cookie_names"
+        _cookie, "a cookie name of 1 to 64 characters, not __VCAP_ID__", "the operator's sticky_session_cookie_names"
     ),
 }
 _FIELDS: Final = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from authz.deny import DenyLists
 from authz.domain import DomainPolicy, DomainTable, XfccFormat, XfccMode
-from registry.endpoint import Route
+from registry.endpoint import Pool, Route
 from registry.names import Names
 from registry.sieve import Sieve, barred
 from registry.table import RouteTable
@@ -21,7 +21,7 @@ from router.backend.upstream import Upstream
 from router.config.model import Config
 from router.l7.hygiene import HeaderPolicy
 from router.l7.policies import L7Policies
-from router.l7.sticky import StickyPolicy
+from router.l7.sticky import StickyPolicy, with_session
 from router.limits import Limits
 from router.tls.contexts import ClientPolicy, Contexts
 from router.wire.http1 import HeadLimits
@@ -58,6 +58,12 @@ class Snapshot:
     def admitted(self, route: Route) -> Route:
         """The route with the endpoints that no deny list names; itself where none does."""
         return route if self.deny.empty else self.sieve.sift(route).route
+
+    def sticky_for(self, pool: Pool) -> StickyPolicy | None:
+        """What keeps sessions of a route at one endpoint: the operator's word, and the cookie that the route names."""
+        if not pool.session_cookie:
+            return self.sticky
+        return with_session(self.sticky, pool.session_cookie, secure=self.config.secure_cookies)
 
     def bars(self, upstream: Upstream) -> bool:
         """Is an idle backend connection one that a deny list forbids, by its endpoint or by who was really reached?"""

@@ -154,7 +154,7 @@ def _field_name(value: object) -> str:
 
 
 def _cookie_name(value: object) -> str:
-    if not isinstance(value, str) or not _FIELD_NAME.fullmatch(value) or value.startswith("__VCAP_ID_"):
+    if not isinstance(value, str) or not FIELD_NAME.fullmatch(value) or value.startswith("__VCAP_ID_"):
         raise mistake("the name of an app's session cookie", "letters, digits and punctuation but no blank, `=` or `;`")
     return value
 

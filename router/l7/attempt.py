@@ -371,11 +371,12 @@ class Attempt:
 
     def _ours(self, response: ResponseHead) -> Fields:
         """What the router adds to a response of this endpoint, whatever its status."""
-        exchange, sticky = self.exchange, self.exchange.snapshot.sticky
+        exchange, pool = self.exchange, self.permit.route.pool
+        sticky = exchange.snapshot.sticky_for(pool) if pool.session_cookie else exchange.snapshot.sticky
         traced = exchange.ids.traced
         ours = vcap_trace(exchange.router.local_address, self.endpoint.address.encode()) if traced else []
         if sticky is not None and (response.sets_cookie or exchange.pin is not None or sticky.negotiate):
-            path, now = self.permit.route.pool.context_path, exchange.record.started_at
+            path, now = pool.context_path, exchange.record.started_at
             ours += sticky_cookies(response.fields, exchange.head.fields, exchange.pin, self.endpoint, path, sticky, now)
         return ours
 

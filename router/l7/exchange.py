@@ -204,7 +204,7 @@ def _check_pool(exchange: Exchange, route: Route) -> None:
             _refuse_malformed(exchange, Malformed("ambiguous_path"))
     if exchange.head.body > most:
         _refuse(exchange, "request_body_too_large")
-    _read_wishes(exchange)
+    _read_wishes(exchange, pool)
 
 
 def _check_rate(exchange: Exchange, pool: Pool) -> None:
@@ -218,7 +218,7 @@ def _check_rate(exchange: Exchange, pool: Pool) -> None:
         raise Refused(refusal("rate_limit_exceeded", is_head=exchange.is_head, host=host, retry_after=math.ceil(wait)))
 
 
-def _read_wishes(exchange: Exchange) -> None:
+def _read_wishes(exchange: Exchange, pool: Pool) -> None:
     """The instance that the client wants: X-CF-App-Instance, else X-CF-Process-Instance (the same twice is malformed), and the
     one that its cookies name.
     """
@@ -236,8 +236,8 @@ def _read_wishes(exchange: Exchange) -> None:
             _refuse(exchange, code)
         asked[name] = selector
     exchange.selector = asked.get(b"x-cf-app-instance") or asked.get(b"x-cf-process-instance")
-    sticky = exchange.snapshot.sticky
-    exchange.pin = pinned(exchange.head.fields, sticky) if cookies and sticky is not None else None
+    sticky = exchange.snapshot.sticky_for(pool) if cookies else None
+    exchange.pin = pinned(exchange.head.fields, sticky) if sticky is not None else None
 
 
 # ---- the attempts

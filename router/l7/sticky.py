@@ -17,13 +17,14 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from registry.balance import Pin
 from registry.endpoint import Endpoint
 from router.wire.headers import Fields
 
-__all__ = ["MAX_ATTRIBUTES", "MAX_COOKIES", "StickyPolicy", "pinned", "sticky_cookies", "sticky_policy"]
+__all__ = ["MAX_ATTRIBUTES", "MAX_COOKIES", "StickyPolicy", "pinned", "sticky_cookies", "sticky_policy", "with_session"]
 
 MAX_COOKIES: Final = 256
 """Cookies of a request that are looked at: clients keep 50 to 180 a host (RFC 6265 section 6.1)."""
@@ -75,6 +76,15 @@ def sticky_policy(names: Iterable[str], *, secure: bool = False, negotiate: bool
     """None where nothing can be sticky."""
     known = frozenset(prefix + name.encode("ascii") for name in names for prefix in (b"", _HOST_PREFIX))
     return StickyPolicy(known, secure, negotiate) if known or negotiate else None
+
+
+@lru_cache(maxsize=1024)
+def with_session(policy: StickyPolicy | None, name: str, *, secure: bool = False) -> StickyPolicy:
+    """The policy for a route that names a session's cookie of its own: beside those of the operator, who may have named none."""
+    names = frozenset((name.encode("ascii"), _HOST_PREFIX + name.encode("ascii")))
+    if policy is None:
+        return StickyPolicy(names, secure, negotiate=False)
+    return policy._replace(names=policy.names | names)
 
 
 def pinned(request: Fields, policy: StickyPolicy) -> Pin | None:

@@ -360,3 +360,28 @@ def test_negotiate_is_off_unless_asked_for(app: App) -> None:
     assert app.ask(headers=NEGOTIATE).all("set-cookie") == []
     app.jar = {"__VCAP_ID__": "i-9"}
     assert app.ask(headers=NEGOTIATE).status == 401
+
+
+@pytest.mark.parametrize("settings", [{}, {"sticky_session_cookie_names": []}], ids=["beside the operator's", "alone"])
+def test_a_route_may_name_its_own_session(
+    make_router: MakeRouter, nats_server: NatsServer, make_backend: Make, settings: dict[str, Any]
+) -> None:
+    """`session-cookie`: its requests stay at one instance; another route of the same name of cookie is not sticky."""
+    router = make_router(**settings)
+    with Registrar(nats_server.port, router) as registrar:
+        backends = [make_backend(name) for name in "abc"]
+        own = App(router, registrar, *backends, options={"session-cookie": "SHOP_SID"})
+        other = App(router, registrar, *backends)
+        for app in (own, other):
+            for backend in backends:
+                backend.clear()
+                backend.always(answer("SHOP_SID=1; Path=/"))
+            app.ask()
+            for backend in backends:
+                backend.always(None)
+                backend.clear()
+            for _ in range(6):
+                app.ask()
+            counts = sorted(len(backend.received) for backend in backends)
+            assert counts == ([0, 0, 6] if app is own else [2, 2, 2])
+            assert ("__VCAP_ID__" in app.jar) == (app is own)

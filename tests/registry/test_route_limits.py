@@ -44,7 +44,11 @@ def test_every_option_is_read() -> None:
         ("request-timeout-seconds", [0.1, 1, "2.5", 86_400], [0, 0.05, 86_401, "1e2", "2s", True, math.nan, math.inf, "nan", ""]),
         ("rate-limit-rps", [0.01, 1, "100", 1_000_000], [0, 0.001, 1_000_001, -3, "-3", "inf", True, math.nan]),
         ("trim-path", [True, False, "true", "false"], [1, 0, "yes", "True", ""]),
-        ("session-cookie", ["SID", "x" * 64, "a!#$"], ["", "x" * 65, "a b", "a=b", "a;b", "ä", "a\n", "__VCAP_ID__", 7, True]),
+        (
+            "session-cookie",
+            ["SID", "x" * 64, "a!#$"],
+            ["", "x" * 65, "a b", "a=b", "a;b", "ä", "a\n", "__VCAP_ID__", "__VCAP_ID_META__", 7, True],
+        ),
     ],
 )
 def test_a_value_is_good_or_left_out(key: str, good: list[Scalar], bad: list[Scalar]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from registry.balance import Pin
 from registry.endpoint import Endpoint
-from router.l7.sticky import MAX_ATTRIBUTES, MAX_COOKIES, StickyPolicy, pinned, sticky_cookies, sticky_policy
+from router.l7.sticky import MAX_ATTRIBUTES, MAX_COOKIES, StickyPolicy, pinned, sticky_cookies, sticky_policy, with_session
 from router.wire.http1 import Fields
 
 NOW = 1_800_000_000.0
@@ -364,3 +364,13 @@ def test_the_companion_gives_back_what_it_was_given(expires: int, secure: bool, 
     said = meta.partition(b";")[0]
     moved = given_back(request=cookies(b"JSESSIONID=s; __VCAP_ID__=x; " + said), pin=ELSEWHERE)
     assert [begun] == moved
+
+
+def test_a_route_may_name_a_session_beside_the_operators() -> None:
+    """`session-cookie`: in both forms; where the operator names none it is the only one, and as secure as the operator wants."""
+    both = with_session(policy(secure=True, negotiate=True), "SID")
+    assert both == StickyPolicy(
+        frozenset({b"JSESSIONID", b"__Host-JSESSIONID", b"SID", b"__Host-SID"}), secure=True, negotiate=True
+    )
+    alone = with_session(None, "SID", secure=True)
+    assert alone == StickyPolicy(frozenset({b"SID", b"__Host-SID"}), secure=True, negotiate=False)
