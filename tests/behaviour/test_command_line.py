@@ -22,15 +22,21 @@ def said(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def on_a_terminal(*words: str, **environment: str) -> str:
-    """What a command writes to a terminal."""
+    """What a command writes to a terminal, which takes a few KiB at a time and so must be read meanwhile."""
     ours, theirs = pty.openpty()
-    try:
-        wanted = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-        subprocess.run([*VESTIBULE, *words], stdout=theirs, stderr=theirs, env={**wanted, "TERM": "xterm", **environment})
-        return os.read(ours, 65536).decode()
-    finally:
-        os.close(ours)
+    wanted = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    with subprocess.Popen([*VESTIBULE, *words], stdout=theirs, stderr=theirs, env={**wanted, "TERM": "xterm", **environment}):
         os.close(theirs)
+        shown = b"".join(iter(lambda: _read(ours), b""))
+    os.close(ours)
+    return shown.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # how Linux says that nobody has the other side open any more
+        return b""
 
 
 @pytest.fixture(name="config")

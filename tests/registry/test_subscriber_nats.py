@@ -208,7 +208,7 @@ def test_while_nats_is_away_nothing_is_pruned_and_afterwards_all_is_fresh(server
         await ear.has()
 
     ear.run(scenario)
-    assert ear.log.names.count("prune-suspended") == 1
+    assert 1 <= ear.log.names.count("prune-suspended") <= ear.log.names.count("nats-connection-lost"), "once an outage"
 
 
 def test_the_operator_may_let_pruning_go_on(server: NatsServer) -> None:
