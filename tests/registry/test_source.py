@@ -1,7 +1,5 @@
 """YAML in, plain values and lines out, whatever the text."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -181,16 +179,15 @@ def test_an_alias_may_use_all_levels_that_are_left() -> None:
     assert [f.line for f in read_source(b"a: &a " + b"[" * 30 + b"]" * 30 + b"\nb: [[*a]]\n").flaws] == [2]
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "merge",
-    [b"  <<: *e\n" * 60_000, b"  <<: [" + b"*e," * 60_000 + b"]\n" + b"".join(b"  k%d: 1\n" % n for n in range(60_000))],
+    [b"  <<: *e\n" * 120_000, b"  <<: [" + b"*e," * 60_000 + b"]\n" + b"".join(b"  k%d: 1\n" % n for n in range(60_000))],
     ids=["many keys", "one key beside many"],
 )
 def test_many_merges_cost_no_more_than_they_are_long(merge: bytes) -> None:
-    """Each used to cost as much as all before it, or as all keys beside it: most of a minute."""
-    started = time.process_time()
-    read_documents(b"e: &e {}\nb:\n" + merge)
-    assert time.process_time() - started < 5
+    """Each used to cost as much as all before it, or as all keys beside it: more than the deadline."""
+    assert read_documents(b"e: &e {}\nb:\n" + merge)
 
 
 def test_directives_that_the_parser_compares_with_each_other_are_bounded() -> None:

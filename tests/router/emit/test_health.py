@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,9 +176,7 @@ def test_nobody_there_and_nobody_who_answers_are_failures() -> None:
     check = http_check("http://{host}:{port}/")
     assert "ConnectionRefusedError" in result(check, Instance("127.0.0.1", free_port()))
     with Mute() as mute:
-        started = time.monotonic()
         assert result(check, Instance("127.0.0.1", mute.port), 0.2) == "no result after 0.2 s"
-        assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(("san", "said"), [("app.internal", ""), ("other.internal", "SSLCertVerificationError")])
