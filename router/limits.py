@@ -75,6 +75,8 @@ class Limits:
     """Idle connections to one endpoint, 0: none. `max_idle_conns_per_host`. Attack 81."""
     max_attempts: int = 3
     """Endpoints tried for one request. `backends.max_attempts`. Attack 57."""
+    retry_deadline: float = 15.0
+    """Seconds from a request's head in which another attempt may begin. `backends.retry_timeout`: the last fault."""
     max_in_flight_per_endpoint: int = 500
     """Requests in flight at one endpoint. `backends.max_conns`: 503."""
     failed_mark: float = 30.0
@@ -121,6 +123,7 @@ class Limits:
             max_idle_backends=idle,
             max_idle_per_endpoint=min(idle, config.max_idle_conns_per_host),
             max_attempts=max(1, config.backends.max_attempts),
+            retry_deadline=config.backends.retry_timeout or FOREVER,
             max_in_flight_per_endpoint=config.backends.max_conns or UNBOUNDED,
             failed_mark=config.droplet_stale_threshold / 4,
             max_connections=config.max_connections or UNBOUNDED,

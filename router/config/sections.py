@@ -26,6 +26,7 @@ from router.config.scalars import (
     Bool,
     Buckets,
     Count,
+    EndlessAtZero,
     FieldName,
     FieldValue,
     ListenAddress,
@@ -164,6 +165,9 @@ class AccessLogConfig(BaseModel):
 
 class Backends(_ClientPair):
     max_attempts: Count = entry(3, "endpoints tried for one request, 0 is 1. BOSH's default")
+    retry_timeout: EndlessAtZero = entry(
+        15.0, "no attempt begins so long after its request came, 0: no limit. Room for three dials that time out"
+    )
     max_conns: Count = entry(500, ("requests in flight an endpoint, 0: any number. BOSH's default protects slow apps"))
 
 

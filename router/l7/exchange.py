@@ -244,7 +244,7 @@ def _read_wishes(exchange: Exchange, pool: Pool) -> None:
 
 
 async def _forward(exchange: Exchange, permit: Permit) -> None:
-    """Try endpoints until one has answered, as often as the operator allows and the resend rule permits."""
+    """Try endpoints until one has answered, as often and as long as the operator allows and the resend rule permits."""
     tried: set[str] = set()
     last: Fault | None = None
     attempts = 0
@@ -257,19 +257,19 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
         try:
             upstream = await attempt.connect()
             if not upstream.reused and not _still_admitted(exchange, attempt):
-                if attempts >= exchange.snapshot.limits.max_attempts:
-                    _refuse(exchange, "no_endpoints")
+                if attempts >= exchange.snapshot.limits.max_attempts or _too_late(exchange):
+                    break
                 permit = attempt.permit
                 tried.discard(endpoint.address)
                 continue
             await attempt.run()
             return
-        except Fault as fault:
-            last = fault
+        except Fault as caught:
+            last = fault = _as_it_matters(exchange, caught)
             stale = _is_stale(fault, attempt)
             _after_fault(exchange, fault, attempt, stale=stale)
-            if not may_resend(fault, exchange.head, attempt.sent()):
-                raise
+            if not may_resend(fault, exchange.head, attempt.sent()) or _too_late(exchange):
+                raise fault from None
             if fault.kind == "dial_denied":
                 attempts -= 1  # it was no candidate: its name only did not say so
             elif stale:
@@ -280,6 +280,9 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
             elif attempts >= exchange.snapshot.limits.max_attempts:
                 raise
         permit = _admit(exchange, last)
+    if last is not None:
+        raise last
+    _refuse(exchange, "no_endpoints")
 
 
 def _still_admitted(exchange: Exchange, attempt: Attempt) -> bool:
@@ -307,6 +310,21 @@ def _reaches(permit: Permit, today: Endpoint, dialled: Endpoint) -> bool:
     """Is the endpoint that was dialled the one of today, and may the caller reach it?"""
     allow = permit.allow
     return _who(today) == _who(dialled) and (not allow.scopes or in_scope(today, allow.scopes, allow.caller))
+
+
+def _as_it_matters(exchange: Exchange, fault: Fault) -> Fault:
+    """The fault, unless nobody waits for an answer any more: then the client cancelled, which is held against no endpoint, and
+    nothing is tried again.
+    """
+    stream = exchange.conn.stream
+    if fault.side != "upstream" or exchange.answering or not (stream.closed or stream.hung_up()):
+        return fault
+    return Fault("client_cancelled", fault.kind)
+
+
+def _too_late(exchange: Exchange) -> bool:
+    """Has the time passed in which another attempt may begin?"""
+    return exchange.router.loop.time() - exchange.started >= exchange.snapshot.limits.retry_deadline
 
 
 def _is_stale(fault: Fault, attempt: Attempt) -> bool:

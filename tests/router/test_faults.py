@@ -41,6 +41,13 @@ def test_a_fault_has_the_status_that_gorouter_gives_it(kind: Kind, status: int) 
     assert status == Fault(kind).rule.status
 
 
+def test_every_status_is_one_of_gorouters_or_the_routers_own() -> None:
+    """Contract d: 504 is no fault's status: it says that a signature has expired, never that a backend is slow."""
+    upstream = {rule.status for rule in FAULTS.values() if rule.side == "upstream"}
+    downstream = {rule.status for rule in FAULTS.values() if rule.side == "downstream"}
+    assert (upstream, downstream) == ({403, 496, 502, 503, 525, 526}, {400, 408, 413, 499})
+
+
 def test_only_a_request_that_never_left_is_sent_again_or_an_idempotent_one_on_a_reused_connection() -> None:
     """Attack 57: a dial or handshake allows `unsent`, a closing backend `idempotent_reused`."""
     idempotent = {kind for kind, rule in FAULTS.items() if rule.retriable == "idempotent_reused"}

@@ -31,6 +31,8 @@ def test_the_defaults_are_those_of_an_empty_configuration() -> None:
         ({"max_connections_per_address": 0}, "max_connections_per_address", 0),
         ({"backends": {"max_conns": 0}}, "max_in_flight_per_endpoint", UNBOUNDED),
         ({"backends": {"max_attempts": 0}}, "max_attempts", 1),
+        ({"backends": {"retry_timeout": "2s"}}, "retry_deadline", 2.0),
+        ({"backends": {"retry_timeout": 0}}, "retry_deadline", FOREVER),
         ({"disable_keep_alives": True}, "max_idle_backends", 0),
         ({"droplet_stale_threshold": "40s"}, "failed_mark", 10.0),
         ({"client_stall_timeout": "7s"}, "client_write_stall", 7.0),

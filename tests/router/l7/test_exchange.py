@@ -1,5 +1,6 @@
 """router/l7/exchange.py: the story of a request, in this process, on both event loops."""
 
+import asyncio
 import math
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +9,12 @@ import pytest
 
 from registry.endpoint import Endpoint
 from router.backend.upstream import Upstream
+from router.faults import Fault, Kind
 from tests.router.desk import EAST, Desk, desk, in_thread, settings
 from tests.support.backend import EchoBackend
 from tests.support.certs import authority
-from tests.support.client import Client, Response, Tls
+from tests.support.client import Client, Response, Tls, render_request
+from tests.support.failing import Mute
 from tests.support.router import mtls_domain
 
 HOST = "app.open.example"
@@ -262,6 +265,78 @@ async def test_attempts_are_bounded(make_backend: Make) -> None:
         response = await one.get(HOST)
         assert (response.status, response.get("x-cf-routererror")) == (502, "endpoint_failure (dial failed)")
         assert one.records.records[-1].failed_attempts == 2
+
+
+async def test_no_attempt_begins_after_the_time_for_retries(make_backend: Make) -> None:
+    """`backends.retry_timeout`: the good endpoint is not asked any more, and the fault that came last is the answer."""
+    backend = make_backend()
+    timeouts = {"endpoint_dial_timeout": "60ms", "backends": {"retry_timeout": "50ms"}}
+    with Mute(full=True) as mute:
+        async with desk(**timeouts) as one:
+            one.register(HOST, mute.port)
+            one.register(HOST, backend)
+            answers = [await one.get(HOST) for _ in range(2)]
+            told = sorted((answer.status, answer.get("x-cf-routererror")) for answer in answers)
+            assert told == [(200, None), (502, "endpoint_failure (dial timeout)")]
+            (failed,) = one.log.of("backend-endpoint-failed")
+    assert failed["attempt"] == 1
+
+
+async def test_an_endpoint_that_registers_during_an_attempt_is_the_next(make_backend: Make) -> None:
+    """Contract f.2: attempts end when every endpoint was tried, and those count that came meanwhile; none is tried twice."""
+    gone, new = make_backend("gone"), make_backend("new")
+    gone.stop()
+    async with desk() as one:
+        one.register(HOST, gone)
+        say = one.log.sparse
+
+        def register_on_failure(event: str, level: int = 2, /, **data: Any) -> None:
+            say(event, level, **data)
+            one.register(HOST, new)
+
+        one.log.sparse = register_on_failure  # type: ignore[method-assign]
+        assert (await one.get(HOST)).status == 200
+        assert [record.failed_attempts for record in one.records.records] == [1]
+    assert len(new.received) == 1
+
+
+async def test_one_endpoint_is_tried_once_whatever_is_left_of_the_attempts(backend: EchoBackend) -> None:
+    """Contract f.2: more attempts than endpoints, and the next one was tried already."""
+    backend.stop()
+    async with desk(backends={"max_attempts": 9}) as one:
+        one.register(HOST, backend)
+        assert (await one.get(HOST)).status == 502
+        assert one.records.records[-1].failed_attempts == 1
+
+
+@pytest.mark.parametrize("leave", [Client.close, Client.reset], ids=["close", "reset"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("kind", ["dial_failed", "tls_name_mismatch"])
+async def test_a_client_that_leaves_during_a_dial_is_held_against_nobody(
+    make_backend: Make, leave: Callable[[Client], None], tls: bool, kind: Kind
+) -> None:
+    """Contract f.2, attack 56: no mark, no pruning and no other attempt once nobody waits for the answer; 499 in the record."""
+    async with desk() as one:
+        for each in (make_backend(), make_backend()):
+            one.register(HOST, each, port=0, tls_port=each.port, server_cert_domain_san="app.internal")
+        client = await in_thread(one.client, Tls(sni=HOST) if tls else None)
+        dialled = list[str]()
+
+        async def dial(endpoint: Endpoint, by: float = math.inf) -> Upstream:
+            dialled.append(endpoint.address)
+            leave(client)
+            while not one.seen[0].stream.hung_up():
+                await asyncio.sleep(0)
+            raise Fault(kind)
+
+        one.live.snapshot.dialer.dial = dial  # type: ignore[method-assign]
+        await in_thread(client.send, render_request(HOST))
+        await one.idle()
+        assert [record.status for record in one.records.records] == [499]
+        route = one.live.table.lookup(HOST, "/")
+        assert route is not None
+        assert [endpoint.pulse.failed_until for endpoint in route.pool.endpoints] == [0.0, 0.0]
+        assert (len(dialled), one.pruned) == (1, [])
 
 
 async def test_a_backend_that_closed_idle_connections_costs_no_attempt(backend: EchoBackend) -> None:
