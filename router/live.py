@@ -19,6 +19,7 @@ from router.backend.dial import Dialer
 from router.backend.pool import IdlePool
 from router.backend.upstream import Upstream
 from router.config.model import Config
+from router.l7.error_page import ErrorPage
 from router.l7.hygiene import HeaderPolicy
 from router.l7.policies import L7Policies
 from router.l7.sticky import StickyPolicy, with_session
@@ -50,6 +51,7 @@ class Snapshot:
     zone: str  # where a first attempt goes by preference; empty: anywhere
     names: Names
     sticky: StickyPolicy | None
+    error_page: ErrorPage | None  # None: errors are plain text
 
     def client_policy(self, pattern: str | None) -> ClientPolicy | None:
         """Today's client-certificate policy of the domain with this pattern (None: of open hosts); None when it is gone."""

@@ -25,6 +25,7 @@ from router.config.domains import DomainConfig
 from router.config.l7_policies import L7Policy
 from router.config.model import Config
 from router.config.sections import Subject as SubjectConfig
+from router.l7.error_page import ErrorPage, read_page
 from router.l7.hygiene import HeaderPolicy, header_policy
 from router.l7.policies import L7Policies, Policy
 from router.l7.sticky import sticky_policy
@@ -81,6 +82,7 @@ def compile_config(
             secure=config.secure_cookies,
             negotiate=config.sticky_sessions_for_auth_negotiate,
         ),
+        error_page=_error_page(config),
     )
 
 
@@ -242,6 +244,15 @@ def _names(config: Config, previous: Snapshot | None) -> Names:
     """The file's names, over all that registrations have said since the start."""
     heard = previous.names.heard if previous is not None else None
     return (config.logging.names_file or NO_NAMES).with_heard(HeardNames() if heard is None else heard)
+
+
+def _error_page(config: Config) -> ErrorPage | None:
+    if not config.html_error_template_file:
+        return None
+    page = read_page(config.html_error_template_file)
+    if isinstance(page, list):
+        raise CompileError("html_error_template_file", page[0].expected)
+    return page
 
 
 def _idle(config: Config, limits: Limits, previous: Snapshot | None) -> IdlePool:

@@ -42,6 +42,7 @@ SAME_AS: Final[dict[str, Where]] = {
     "router.prometheus.cert": ("prometheus", "cert_path"),
     "router.prometheus.key": ("prometheus", "key_path"),
     "router.prometheus.ca_cert": ("prometheus", "ca_path"),
+    "router.html_error_template": ("html_error_template_file",),
     "request_timeout_in_seconds": ("endpoint_timeout",),
     "for_backwards_compatibility_only.empty_pool_response_code_503": ("empty_pool_response_code_503",),
     "for_backwards_compatibility_only.empty_pool_timeout": ("empty_pool_timeout",),
@@ -55,7 +56,6 @@ KIB: Final = frozenset({"router.max_header_kb"})
 WITHOUT_EFFECT: Final[dict[str, str]] = {
     "router.number_of_cpus": "no effect: there is no Go runtime",
     "router.debug_address": "no effect: there is no debug server; the log level is in router.logging.level",
-    "router.html_error_template": "no effect yet: errors of the router are plain text",
     "router.dns_health_check_host": "no effect: routes come from NATS, never from the routing API",
     "router.set_kernel_parameters": "no effect: the operating system's own configuration sets these",
     "router.write_access_logs_locally": "no effect: access_log.file and access_log.enable_streaming say where it goes",
@@ -91,6 +91,7 @@ EXAMPLES: Final[dict[Where, object]] = {
     ],
     ("domains",): [{**_DOMAIN, "domain": "*.apps.identity", "xfcc_format": "envoy"}],
     ("trusted_proxies",): ["10.0.0.0/16"],
+    ("html_error_template_file",): "<h1>{{.Status}} {{.StatusText}}</h1><p>{{.Message}}</p>",
     ("http_rewrite", "responses", "add_headers_if_not_present"): [
         {"name": "Strict-Transport-Security", "value": "max-age=31536000"}
     ],

@@ -51,7 +51,6 @@ NO_EFFECT: dict[str, str] = {
     "keep_alive_100_continue_requests": _ALWAYS,
     "healthcheck_poll_interval": "no effect: it belongs to gorouter-healthchecker",
     "healthcheck_timeout": "no effect: it belongs to gorouter-healthchecker",
-    "html_error_template_file": _LATER + ": errors of the router are plain text",
     "per_request_metrics_reporting": _ALWAYS,
     "enable_envelope_v1_metrics": _DROPSONDE,
     "send_http_start_stop_server_event": _DROPSONDE,

@@ -17,6 +17,7 @@ from pydantic import BaseModel, PlainValidator
 from router.config.ciphers import DEFAULT, CipherSuites, known_names, parse_cipher_suites
 from router.config.deny import Deny
 from router.config.domains import STRICT, DomainConfig, IdentityAwareDomain, MtlsDomain, XfccModeText, entry
+from router.config.error_template import ErrorTemplate
 from router.config.l7_policies import L7Policy
 from router.config.pem import Certificates
 from router.config.scalars import (
@@ -135,6 +136,9 @@ class Config(BaseModel):
     hop_by_hop_headers_to_filter: tuple[FieldName, ...] = entry(
         HOP_BY_HOP,
         "fields that a client's `Connection` cannot remove, beside those always protected. BOSH's list",
+    )
+    html_error_template_file: ErrorTemplate = entry(
+        "", "HTML template (its path, or its text) for the router's own errors; absent: plain text"
     )
     http_rewrite: HttpRewrite = entry(HttpRewrite, "fields to add to and remove from responses")
 

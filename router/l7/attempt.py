@@ -378,6 +378,8 @@ class Attempt:
         if sticky is not None and (response.sets_cookie or exchange.pin is not None or sticky.negotiate):
             path, now = pool.context_path, exchange.record.started_at
             ours += sticky_cookies(response.fields, exchange.head.fields, exchange.pin, self.endpoint, path, sticky, now)
+        if b";" in exchange.head.target:
+            ours += exchange.warnings()
         return ours
 
 

@@ -429,10 +429,14 @@ async def _answer(exchange: Exchange, answer: Refusal) -> None:
     """Send a response of the router's own."""
     if answer.close or not _body_is_out_of_the_way(exchange):
         exchange.keep = False
+    headers, page = exchange.snapshot.headers, exchange.snapshot.error_page
+    extra = exchange.warnings()
+    if page is not None:
+        answer = page.dress(answer, refusal_fields(answer.fields, headers, exchange.ids, extra), is_head=exchange.is_head)
     record = exchange.record
     record.status = answer.status
     record.bytes_out = len(answer.body)
-    fields = refusal_fields(answer.fields, exchange.snapshot.headers, exchange.ids)
+    fields = refusal_fields(answer.fields, headers, exchange.ids, extra)
     record.router_error = next((value.decode() for name, value in fields if name == b"X-Cf-RouterError"), "")
     exchange.add_connection(fields)
     exchange.router.metrics.rejected_requests.value += 1

@@ -78,7 +78,7 @@ class RefusalRule(NamedTuple):
 
 class Refusal(NamedTuple):
     """A response that the router makes itself, framed by Content-Length; `close`: the connection ends after
-    it.
+    it. `message` is what an operator's page may say of it; None: it is no error, and keeps its body.
     """
 
     status: int
@@ -86,6 +86,7 @@ class Refusal(NamedTuple):
     fields: Fields
     body: bytes
     close: bool
+    message: str | None = None
 
 
 _NEVER: Final = b"no-cache, no-store"
@@ -163,6 +164,7 @@ def refusal(
     """
     rule = REFUSALS[code]
     body = rule.body
+    said = body.decode("ascii")
     if rule.message is not None:
         said = rule.message.format(host=_shown(host), instance=_shown(instance), guid=_shown(guid))
         body = b"%d %b: %b\n" % (rule.status, REASONS[rule.status], said.encode("ascii"))
@@ -172,7 +174,7 @@ def refusal(
         fields.append((b"Cache-Control", rule.cache_control))
     if retry_after:
         fields.append((b"Retry-After", b"%d" % retry_after))
-    return Refusal(rule.status, REASONS[rule.status], fields, b"" if is_head else body, rule.close)
+    return Refusal(rule.status, REASONS[rule.status], fields, b"" if is_head else body, rule.close, said)
 
 
 def malformed(reason: Malformed, *, is_head: bool = False) -> Refusal:
@@ -195,6 +197,7 @@ def failure(fault: Fault, *, is_head: bool = False) -> Refusal:
         _fields(rule.router_error, body),
         b"" if is_head else body,
         rule.side == "downstream",
+        body.decode("ascii").partition(": ")[2].rstrip("\n"),
     )
 
 

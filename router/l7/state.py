@@ -32,6 +32,7 @@ from router.observe.tap import Tap
 from router.wire.http1 import CHUNKED, NO_BODY, Fields, RequestHead
 from router.wire.malformed import Malformed
 
+SEMICOLON: Final = b"deprecated-semicolon-params"
 _NO_TARGET: Final = Target(Host(""), "", b"")
 _NO_HEAD: Final = RequestHead(b"", b"", 1, [], None, NO_BODY, False, False, frozenset(), None, 0)
 
@@ -138,6 +139,14 @@ class Exchange:
             fields.append((b"Connection", b"close"))
         elif self.head.minor == 0:
             fields.append((b"Connection", b"keep-alive"))
+
+    def warnings(self) -> Fields:
+        """What the response says of the request itself: `;` in its target, which frameworks no longer part parameters by."""
+        if b";" not in self.head.target:
+            return []
+        self.router.log.sparse("deprecated-semicolon-params", vcap_request_id=self.ids.vcap)
+        self.record.router_error = SEMICOLON.decode()
+        return [(b"X-Cf-RouterError", SEMICOLON)]
 
     # ---- the record
 
