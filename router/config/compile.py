@@ -25,7 +25,8 @@ from router.config.domains import DomainConfig
 from router.config.l7_policies import L7Policy
 from router.config.model import Config
 from router.config.sections import Subject as SubjectConfig
-from router.l7.error_page import ErrorPage, read_page
+from router.config.template import read_template
+from router.l7.error_page import ErrorPage
 from router.l7.hygiene import HeaderPolicy, header_policy
 from router.l7.policies import L7Policies, Policy
 from router.l7.sticky import sticky_policy
@@ -249,10 +250,10 @@ def _names(config: Config, previous: Snapshot | None) -> Names:
 def _error_page(config: Config) -> ErrorPage | None:
     if not config.html_error_template_file:
         return None
-    page = read_page(config.html_error_template_file)
-    if isinstance(page, list):
-        raise CompileError("html_error_template_file", page[0].expected)
-    return page
+    template = read_template(config.html_error_template_file)
+    if isinstance(template, list):
+        raise CompileError("html_error_template_file", template[0].expected)
+    return ErrorPage(template)
 
 
 def _idle(config: Config, limits: Limits, previous: Snapshot | None) -> IdlePool:

@@ -10,7 +10,7 @@ from pydantic import PlainValidator, ValidationInfo
 
 from registry.problems import Problem
 from router.config.scalars import context_of, mistake, read_file
-from router.l7.error_page import MAX_TEMPLATE, read_page
+from router.config.template import MAX_TEMPLATE, read_template
 
 _LONGEST: Final = 4096
 _REMEDY: Final = "correct this line of the template"
@@ -28,7 +28,7 @@ def _template(value: object, info: ValidationInfo) -> str:
     text = value if inline else read_file(value, context, secret=False)
     if not text.strip() or len(text.encode("utf-8", "replace")) > MAX_TEMPLATE:
         raise mistake(f"a template of 1 to {MAX_TEMPLATE} bytes", "write the page, without large pictures in it")
-    found = read_page(text)
+    found = read_template(text)
     if not isinstance(found, list):
         return text
     if inline:

@@ -1,48 +1,26 @@
-"""The operator's HTML page for the errors that the router makes: a template of GoRouter's form, and what it becomes.
+"""The operator's HTML page for the errors that the router makes: what its template becomes.
 
-Promises: `read_page` finds every flaw with its line; a page that it returns cannot fail, and grows to MAX_PAGE bytes at most
-(beyond that the plain text stays). Every value is escaped for HTML, and a template that puts one where this does not protect
-(a script, a style, an unquoted attribute, an address, a handler) is refused. It says no more than the plain text and the
-fields of the response do. Refuses to know where the template comes from, and why a request was refused.
-Source: GoRouter's error writer; of Go's html/template the fields Status, StatusText, Message, Header and comments.
+Promises: a page cannot fail, and grows to MAX_PAGE bytes at most (beyond that the plain text stays); every value is escaped for
+HTML; it says no more than the plain text and the fields of the response do. Refuses to know where the template comes from, and
+why a request was refused.
+Source: GoRouter's error writer.
 """
 
 import html
-import re
-from html.parser import HTMLParser
-from operator import attrgetter
 from typing import Final, NamedTuple
 
+from router.config.template import Template, canonical_name
 from router.l7.refusal import Refusal
 from router.wire.http1 import Fields
 
-MAX_TEMPLATE: Final = 64 * 1024
 MAX_PAGE: Final = 256 * 1024
-MAX_ACTIONS: Final = 100
-_MAX_SHOWN: Final = 40
-
-_ACTION: Final = re.compile(r"\{\{(?P<open>- )?\s*(?P<said>/\*.*?\*/|.*?)\s*(?P<close> -)?\}\}", re.DOTALL)
-_HEADER: Final = re.compile(r"\.Header\.Get\s+(?:\"([A-Za-z0-9-]{1,64})\"|`([A-Za-z0-9-]{1,64})`)")
-_FIELDS: Final = frozenset({".Status", ".StatusText", ".Message", ".Header"})
-_PLACE: Final = "\ue000"  # stands for an action while the HTML around it is looked at
-_QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
-_SAFE_ATTRIBUTES: Final = re.compile(r"alt|class|id|lang|name|title|value|(?:data|aria)-[a-z0-9-]+")
-_RAW: Final = frozenset({"script", "style"})
-
-
-class Flaw(NamedTuple):
-    """What is wrong with a template: the line (from 1), what stands there (bounded), what was expected."""
-
-    line: int
-    value: str
-    expected: str
+_PLAIN: Final = frozenset({b"Content-Type", b"X-Content-Type-Options", b"Content-Length"})
 
 
 class ErrorPage(NamedTuple):
-    """A template that was read: literal text, and between it what is filled in (a field, or `header:` and a name)."""
+    """A template, as a body for errors."""
 
-    pieces: tuple[str, ...]
-    actions: tuple[str, ...]
+    template: Template
 
     def dress(self, answer: Refusal, said: Fields, *, is_head: bool) -> Refusal:
         """`answer` with this page as its body; `said` are the fields that the client will see. As it is where it is no error
@@ -64,121 +42,14 @@ class ErrorPage(NamedTuple):
     def _render(self, answer: Refusal, message: str, said: Fields) -> str:
         header: dict[str, list[str]] = {}
         for name, value in said:
-            header.setdefault(_canonical(name.decode("latin-1")), []).append(value.decode("latin-1"))
+            header.setdefault(canonical_name(name.decode("latin-1")), []).append(value.decode("latin-1"))
         values = {
             ".Status": str(answer.status),
             ".StatusText": answer.reason.decode("ascii"),
             ".Message": message,
             ".Header": "map[" + " ".join(f"{name}:[{' '.join(header[name])}]" for name in sorted(header)) + "]",
         } | {f"header:{name}": each[0] for name, each in header.items()}
-        out = [self.pieces[0]]
-        for action, piece in zip(self.actions, self.pieces[1:], strict=True):
+        out = [self.template.pieces[0]]
+        for action, piece in zip(self.template.actions, self.template.pieces[1:], strict=True):
             out += (html.escape(values.get(action, "")), piece)
         return "".join(out)
-
-
-_PLAIN: Final = frozenset({b"Content-Type", b"X-Content-Type-Options", b"Content-Length"})
-
-
-def read_page(text: str) -> ErrorPage | list[Flaw]:
-    """The page of a template, or everything that is wrong with it."""
-    pieces, actions, lines, flaws = [""], list[str](), list[int](), list[Flaw]()
-    position, trim = 0, False
-    for match in _ACTION.finditer(text):
-        literal = text[position : match.start()]
-        literal = literal.lstrip() if trim else literal
-        pieces[-1] += literal.rstrip() if match["open"] else literal
-        position, trim = match.end(), match["close"] is not None
-        said = match["said"]
-        if said.startswith("/*") and said.endswith("*/"):
-            continue
-        line = text.count("\n", 0, match.start()) + 1
-        action = _action(said)
-        if action is None:
-            flaws.append(Flaw(line, _shown(match[0]), _EXPECTED))
-            continue
-        actions.append(action)
-        lines.append(line)
-        pieces.append("")
-    rest = text[position:]
-    pieces[-1] += rest.lstrip() if trim else rest
-    if "{{" in rest:
-        line = text.count("\n", 0, position + rest.index("{{")) + 1
-        flaws.append(Flaw(line, _shown(rest[rest.index("{{") :]), "`}}` after `{{`"))
-    if len(actions) > MAX_ACTIONS:
-        flaws.append(Flaw(lines[MAX_ACTIONS], f"{len(actions)} values", f"at most {MAX_ACTIONS} values on a page"))
-    flaws += [Flaw(lines[index], _shown(actions[index]), _UNSAFE) for index in _unsafe(pieces)]
-    return sorted(flaws, key=attrgetter("line")) or ErrorPage(tuple(pieces), tuple(actions))
-
-
-_EXPECTED: Final = '{{.Status}}, {{.StatusText}}, {{.Message}}, {{.Header}} or {{.Header.Get "Name"}}, or a {{/* comment */}}'
-_UNSAFE: Final = "a value in text, or in quotes in an attribute such as title, alt, class, value or data-*"
-
-
-def _action(said: str) -> str | None:
-    if said in _FIELDS:
-        return said
-    asked = _HEADER.fullmatch(said)
-    return f"header:{_canonical(asked[1] or asked[2])}" if asked is not None else None
-
-
-def _canonical(name: str) -> str:
-    """A field's name as Go spells it."""
-    return "-".join(part.capitalize() for part in name.split("-"))
-
-
-def _shown(text: str) -> str:
-    return text.split("\n", 1)[0][:_MAX_SHOWN]
-
-
-def _unsafe(pieces: list[str]) -> list[int]:
-    """Which actions stand where escaping for HTML does not protect."""
-    reader = _Reader()
-    reader.feed(_PLACE.join(piece.replace(_PLACE, "?") for piece in pieces))
-    reader.close()
-    return [index for index in range(len(pieces) - 1) if index not in reader.safe]
-
-
-class _Reader(HTMLParser):
-    """Numbers the actions that it meets, and keeps the numbers of those in safe places."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=False)
-        self.safe: set[int] = set()
-        self._met = 0
-        self._raw = False
-
-    def _meet(self, text: str, *, safe: bool) -> None:
-        for _ in range(text.count(_PLACE)):
-            if safe:
-                self.safe.add(self._met)
-            self._met += 1
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._raw = tag in _RAW
-        whole = self.get_starttag_text() or ""
-        bare = _PLACE in _QUOTED.sub("", whole)
-        named = [name for name, value in attrs if _PLACE in (value or "")]
-        safe = not bare and all(_SAFE_ATTRIBUTES.fullmatch(name) for name in named)
-        self._meet(whole, safe=safe)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._raw = False
-
-    def handle_data(self, data: str) -> None:
-        self._meet(data, safe=not self._raw and "<" not in data)
-
-    def handle_comment(self, data: str) -> None:
-        self._meet(data, safe=True)
-
-    def handle_decl(self, decl: str) -> None:
-        self._meet(decl, safe=False)
-
-    def unknown_decl(self, data: str) -> None:
-        self._meet(data, safe=False)
-
-    def handle_pi(self, data: str) -> None:
-        self._meet(data, safe=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from router.config.error_template import _LONGEST
-from router.l7.error_page import MAX_TEMPLATE
+from router.config.template import MAX_TEMPLATE
 from tests.router.config.support import config, loaded
 
 

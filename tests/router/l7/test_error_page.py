@@ -1,29 +1,23 @@
-"""The operator's page: what a template may hold, what becomes of it, and what can never come out."""
+"""The operator's page: what becomes of its template, and what can never come out."""
 
 import html
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.config.template import MAX_ACTIONS, Template, read_template
 from router.faults import Fault
-from router.l7.error_page import MAX_ACTIONS, MAX_PAGE, ErrorPage, Flaw, read_page
+from router.l7.error_page import MAX_PAGE, ErrorPage
 from router.l7.refusal import Refusal, failure, healthcheck, refusal
 
 ALL = "<p title='{{ .Status }}'>{{.Status}} {{- .StatusText -}} : {{.Message}}</p>"
 
 
 def page(text: str) -> ErrorPage:
-    found = read_page(text)
-    assert isinstance(found, ErrorPage), found
-    return found
-
-
-def flaws(text: str) -> list[Flaw]:
-    found = read_page(text)
-    assert isinstance(found, list)
-    return found
+    found = read_template(text)
+    assert isinstance(found, Template), found
+    return ErrorPage(found)
 
 
 def dressed(text: str, answer: Refusal, *, is_head: bool = False) -> Refusal:
@@ -86,44 +80,8 @@ def test_a_page_that_grows_too_large_stays_plain_text() -> None:
     assert len(page(large).dress(answer, answer.fields, is_head=False).body) < MAX_PAGE
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "value"),
-    [
-        ("<p>\n{{.Reason}}</p>", 2, "{{.Reason}}"),
-        ("{{if .Status}}x{{end}}", 1, "{{if .Status}}"),
-        ("a\n\n{{ .Status", 3, "{{ .Status"),
-        ("{{template \"notexists\"}}", 1, '{{template "notexists"}}'),
-        ("{{.Header.Get \"a b\"}}", 1, '{{.Header.Get "a b"}}'),
-        ("{{}}", 1, "{{}}"),
-        ("{{.Message | js}}", 1, "{{.Message | js}}"),
-        ("<script>\nvar a = '{{.Message}}'</script>", 2, ".Message"),
-        ("<style>{{.Message}}</style>", 1, ".Message"),
-        ("<a href='{{.Message}}'>", 1, ".Message"),
-        ("<p onclick=\"{{.Message}}\">", 1, ".Message"),
-        ("<p title={{.Message}}>", 1, ".Message"),
-        ("<p {{.Message}}>", 1, ".Message"),
-        ("<!doctype {{.Message}}>", 1, ".Message"),
-        ("{{.Status}}" * (MAX_ACTIONS + 1), 1, f"{MAX_ACTIONS + 1} values"),
-    ],
-)  # fmt: skip
-def test_what_a_template_cannot_hold_is_named_with_its_line(text: str, line: int, value: str) -> None:
-    """Other actions of Go's templates, and values where escaping for HTML protects nobody."""
-    found = flaws(text)
-    assert (found[0].line, found[0].value) == (line, value)
-
-
-def test_every_flaw_is_told_at_once() -> None:
-    assert [flaw.line for flaw in flaws("{{.A}}\n<script>{{.Status}}</script>\n{{.B}}\n{{")] == [1, 2, 3, 4]
-
-
 def test_comments_say_nothing() -> None:
     assert dressed("a{{/* {{.Nothing}} */}}b<!-- {{.Status}} -->", refusal("unknown_route")).body == b"ab<!-- 404 -->"
-
-
-@given(st.text(max_size=300))
-def test_any_text_is_a_page_or_has_flaws(text: str) -> None:
-    found = read_page(text)
-    assert found if isinstance(found, list) else isinstance(found, ErrorPage)
 
 
 @given(st.binary(max_size=200))
