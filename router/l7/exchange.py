@@ -62,7 +62,7 @@ async def run(exchange: Exchange) -> bool:
         exchange.keep = exchange.head.keep_alive and not exchange.router.health.draining
         permit = _admit(exchange)
         if permit.route.pool.bucket is not None:
-            _check_rate(exchange, permit.route.pool)
+            _check_rate(exchange, permit)
         exchange.whole = exchange.body.buffered()
         await _forward(exchange, permit)
     except Refused as refused:
@@ -207,10 +207,13 @@ def _check_pool(exchange: Exchange, route: Route) -> None:
     _read_wishes(exchange, pool)
 
 
-def _check_rate(exchange: Exchange, pool: Pool) -> None:
-    """One request of the route's rate; once a request, however often it is tried, and never for one that was denied."""
+def _check_rate(exchange: Exchange, permit: Permit) -> None:
+    """One request of the route's rate; once a request, however often it is tried, and never for one that is denied."""
+    pool, allow = permit.route.pool, permit.allow
     assert pool.bucket is not None
     assert pool.limits is not None
+    if allow.scopes and not any(in_scope(endpoint, allow.scopes, allow.caller) for endpoint in pool.endpoints):
+        _soften_scope(exchange, permit)
     wait = pool.bucket.take(pool.limits.rate, exchange.router.loop.time())
     if wait:
         exchange.router.metrics.rate_limited_requests.inc()
@@ -355,11 +358,16 @@ def _pick(exchange: Exchange, permit: Permit, tried: set[str], last: Fault | Non
         exchange.router.metrics.backend_selection_errors.labels(found.reason).inc()
         if found.reason != "scope" or not allow.scopes:
             _refuse_unpicked(exchange, found)
-        softened = deny_scope(allow)
-        if isinstance(softened, Deny):
-            _deny(exchange, softened, permit.domain, permit.route)
-        permit.allow = softened
-        exchange.describe_decision(softened, permit.domain)
+        _soften_scope(exchange, permit)
+
+
+def _soften_scope(exchange: Exchange, permit: Permit) -> None:
+    """No endpoint is in the caller's scope: a denial, or where the domain only reports, a permit for all of them."""
+    softened = deny_scope(permit.allow)
+    if isinstance(softened, Deny):
+        _deny(exchange, softened, permit.domain, permit.route)
+    permit.allow = softened
+    exchange.describe_decision(softened, permit.domain)
 
 
 def _after_fault(exchange: Exchange, fault: Fault, attempt: Attempt, *, stale: bool) -> None:

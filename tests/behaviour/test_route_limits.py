@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.behaviour.conftest import ANY, At
+from tests.behaviour.conftest import ANY, LATER, At
 from tests.conftest import OPEN
 from tests.support.backend import EchoBackend, Exchange
 from tests.support.certs import Credential
@@ -238,6 +238,14 @@ def test_who_is_denied_takes_nothing_from_who_is_not(at: At, alice: Credential, 
     assert [place.call(bob).response.status for _ in range(3)] == [403] * 3
     assert [place.call(alice).response.status for _ in range(2)] == [200, 429]
     assert place.call(bob).response.status == 403
+
+
+def test_who_is_out_of_every_scope_takes_nothing_either(at: At, alice: Credential, bob: Credential) -> None:
+    """`rate-limit-rps`, decision 7: a caller whose space has no endpoint here is denied, and learns nothing of the rate."""
+    options = {"route_policy_scope": "space", "route_policy_sources": "cf:any", "rate-limit-rps": 0.02}
+    place = at(LATER, options, tags={"organization_id": "org-1", "space_id": "space-1"})
+    assert [place.call(bob).response.status for _ in range(3)] == [403] * 3
+    assert [place.call(alice).response.status for _ in range(2)] == [200, 429]
 
 
 # trim-path
