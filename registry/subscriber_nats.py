@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error, SlowConsumerError
 
+from registry.active_apps import SUBJECT, ActiveApps
 from registry.connect_nats import NatsLink, NatsSettings
 from registry.intake import Intake, IntakeLimits, Log, RegistryMetrics
 from registry.ledger import Change, Ledger
@@ -45,7 +46,9 @@ Publish = Callable[[RouteTable, Sequence[Change]], None]
 
 @dataclass(frozen=True, slots=True)
 class SubscriberSettings:
-    """Times in seconds. `register_interval` is what emitters are asked to keep; `index` is the instance's."""
+    """Times in seconds. `register_interval` is what emitters are asked to keep; `index` is the instance's; every
+    `active_interval` the active apps are told, 0: never.
+    """
 
     register_interval: float = 20.0
     stale_threshold: float = 120.0
@@ -53,6 +56,7 @@ class SubscriberSettings:
     suspend_pruning: bool = True
     max_options: int = IntakeLimits().max_options
     index: int = 0
+    active_interval: float = 0.0
 
 
 class Subscriber:
@@ -73,8 +77,11 @@ class Subscriber:
         metrics: RegistryMetrics,
         publish: Publish,
         clock: Callable[[], float] = time.monotonic,
+        active: ActiveApps | None = None,
     ) -> None:
         self._settings = settings
+        self._active = ActiveApps() if active is None else active
+        self._client: Client | None = None
         self._ledger = ledger
         self._log = log
         self._publish = publish
@@ -104,6 +111,8 @@ class Subscriber:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._link.run(), name="nats-link")
                 tasks.create_task(self._prune_for_ever(), name="nats-prune")
+                if self._settings.active_interval:
+                    tasks.create_task(self._tell_active_for_ever(), name="nats-active-apps")
         finally:
             if self._due is not None:
                 self._due.cancel()
@@ -142,6 +151,7 @@ class Subscriber:
             pending_bytes_limit=PENDING_BYTES,
         )
         await client.flush()
+        self._client = client
         self._recovered()
 
     def _recovered(self) -> None:
@@ -154,7 +164,7 @@ class Subscriber:
 
     def _lost(self) -> None:
         self.connected = False
-        self._subscription = None
+        self._subscription = self._client = None
         pruning = "suspended" if self._settings.suspend_pruning else "goes on"
         self._log.warning("nats-connection-lost", pruning=pruning)
 
@@ -166,6 +176,8 @@ class Subscriber:
             self._log.sparse("nats-connection-failed", error=error)
 
     async def _on_message(self, message: Msg) -> None:
+        if message.subject == SUBJECT:  # our own, or another router's
+            return
         now = self.heard_at = self._clock()
         try:
             change = self._intake.take(message.subject, message.data, now)
@@ -183,6 +195,18 @@ class Subscriber:
                 await client.publish(message.reply, start)
         except Error as error:
             self._log.sparse("greet-not-answered", error=error)
+
+    async def _tell_active_for_ever(self) -> None:
+        """While NATS is away the apps gather, and are told when it is back."""
+        while True:
+            await asyncio.sleep(self._settings.active_interval)
+            if self._client is None:
+                continue
+            try:
+                for message in self._active.take():
+                    await self._client.publish(SUBJECT, message)
+            except Error as error:
+                self._log.sparse("active-apps-not-told", error=error)
 
     async def _prune_for_ever(self) -> None:
         while True:

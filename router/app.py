@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from authz.decide import unenforced
+from registry.active_apps import ActiveApps
 from registry.endpoint import Endpoint
 from registry.ledger import Change, Ledger, What
 from registry.problems import Problem
@@ -48,6 +49,7 @@ from router.observe.registry_counts import RegistryCounts
 from router.observe.sink import DescriptorTarget, Sink
 from router.observe.status import StatusServer, tls_context
 from router.observe.tap import Tap
+from router.observe.varz import older_handlers
 
 FLUSH_SECONDS: Final = 0.1
 SINK_SECONDS: Final = 2.0
@@ -72,6 +74,7 @@ class App:
         self._live = Live(snapshot, RouteTable())
         self._access_log = parts.access_log(config, stdout)
         self._ledger = Ledger(parts.ledger_settings(config), first_turn=lambda: random.randrange(1 << 16))  # noqa: S311
+        self._active = ActiveApps() if config.publish_active_apps_interval else None
         self._subscriber = self._make_subscriber(config)
         self._tap = Tap()
         router = Router(
@@ -85,6 +88,7 @@ class App:
             local_address=socket.gethostname().encode(),
             headers_to_log=tuple(name.lower().encode() for name in config.extra_headers_to_log),
             tap=self._tap,
+            active=self._active,
         )
 
         async def serve(downstream: Downstream) -> None:
@@ -123,7 +127,8 @@ class App:
             ports=[port for _, port in self._listeners],
             generation=self._live.snapshot.generation,
         )
-        systemd.notify("READY=1")
+        if not config.load_balancer_healthy_threshold:
+            systemd.notify("READY=1")
         try:
             await self._stopping.wait()
         finally:
@@ -138,6 +143,9 @@ class App:
         await asyncio.sleep(config.start_response_delay_interval)
         self._health.started()
         self._log.info("router-healthy", routes=len(self._live.table))
+        if config.load_balancer_healthy_threshold:
+            await asyncio.sleep(config.load_balancer_healthy_threshold)
+            systemd.notify("READY=1")
 
     async def _close(self) -> None:
         self._health.degrade()
@@ -290,7 +298,11 @@ class App:
     async def _start_status(self, config: Config) -> None:
         """Health, the route table and the metrics, each on its own port. Raises OSError."""
         status = config.status
+        credentials = status.user, status.password.get_secret_value()
         health = health_handlers(self._health)
+        if status.enable_deprecated_varz_healthz_endpoints:
+            started = self._loop.time()
+            health |= older_handlers(credentials, self._health, self._metrics, config.index, lambda: self._loop.time() - started)
         if status.enable_nontls_health_checks and status.port:
             await self._serve_status(health, status.host, status.port)
         if status.tls.certificate:
@@ -302,7 +314,6 @@ class App:
                 status.tls.key.get_secret_value(),
             )
         if status.routes.port:
-            credentials = status.user, status.password.get_secret_value()
             handlers = routes_handlers(*credentials, lambda: self._live.table)
             handlers |= inspect_handlers(*credentials, self._live, self._tap, lambda: self._warnings, self._loop.time)
             await self._serve_status(handlers, "127.0.0.1", status.routes.port)
@@ -336,9 +347,10 @@ class App:
             parts.nats_settings(config),
             self._ledger,
             log=self._log.named("registry"),
-            metrics=RegistryCounts(self._metrics),
+            metrics=RegistryCounts(self._metrics, config.route_latency_metric_muzzle_duration),
             publish=self._publish,
             clock=self._loop.time,
+            active=self._active,
         )
 
     def _publish(self, table: RouteTable, changes: Sequence[Change]) -> None:

@@ -26,7 +26,7 @@ NEEDS_RESTART: Final = (
     "prune_stale_droplets_interval", "start_response_delay_interval", "max_route_options_size", "index", "access_log",
     "empty_pool_response_code_503", "empty_pool_timeout", "suspend_pruning_if_nats_unavailable",
     "per_app_prometheus_http_metrics_reporting", "extra_headers_to_log", "balancing_algorithm", "nats_client_ping_interval",
-    "logging",
+    "logging", "publish_active_apps_interval", "route_latency_metric_muzzle_duration", "load_balancer_healthy_threshold",
 )  # fmt: skip
 """Keys whose change a reload reports but does not carry out; of `logging` the level and the names change at once."""
 
@@ -76,6 +76,7 @@ def subscriber_settings(config: Config) -> SubscriberSettings:
         suspend_pruning=config.suspend_pruning_if_nats_unavailable,
         max_options=config.max_route_options_size,
         index=config.index,
+        active_interval=config.publish_active_apps_interval,
     )
 
 

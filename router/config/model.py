@@ -188,6 +188,10 @@ class Config(BaseModel):
     start_response_delay_interval: Duration = entry(
         20.0, "health stays bad so long after the first NATS connection. BOSH's default"
     )
+    load_balancer_healthy_threshold: Duration = entry(
+        0.0, "with systemd: ready only so long after health turned good, for rolling restarts; 0: ready when it listens"
+    )
+    publish_active_apps_interval: Duration = entry(0.0, "how often the apps with requests go out as router.active_apps; 0: never")
     droplet_stale_threshold: Duration = entry(120.0, ("life of a registration that is not repeated. GoRouter's default"))
     prune_stale_droplets_interval: Duration = entry(30.0, "how often such are looked for. GoRouter's default")
     suspend_pruning_if_nats_unavailable: Bool = entry(True, ("no route ages while NATS is away. BOSH's default"))
@@ -215,6 +219,9 @@ class Config(BaseModel):
     extra_headers_to_log: tuple[FieldName, ...] = entry((), ("request fields added to the access log; they may hold secrets"))
     prometheus: Prometheus = entry(Prometheus, "the metrics endpoint, as in GoRouter")
     metrics: Metrics = entry(Metrics, "the metrics endpoint, by address")
+    route_latency_metric_muzzle_duration: Duration = entry(
+        0.0, "how long after the start no route_registration_latency is counted: the first message of each route is old"
+    )
     per_app_prometheus_http_metrics_reporting: Bool = entry(False, ("true: latency by app; one series an app, so off"))
 
     @property

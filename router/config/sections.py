@@ -108,6 +108,9 @@ class Status(BaseModel):
     user: Text = entry("router-status", "basic auth of /routes. BOSH's name")
     password: Secret = entry(NO_SECRET, ("basic auth of /routes; absent: /routes refuses everyone"), validation_alias="pass")
     enable_nontls_health_checks: Bool = entry(True, "false leaves only the TLS health listener")
+    enable_deprecated_varz_healthz_endpoints: Bool = entry(
+        False, "also /healthz, and /varz for the user of /routes, where health listens without or with TLS"
+    )
     tls: StatusTls = entry(StatusTls, "health over TLS")
     routes: StatusRoutes = entry(StatusRoutes, "the route table")
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from authz.decision import Allow, Decision
 from authz.domain import DomainPolicy
+from registry.active_apps import ActiveApps
 from registry.balance import Pin, Selector
 from registry.endpoint import Endpoint, Route
 from registry.hostname import Host
@@ -41,7 +42,7 @@ class Router:
     """What every exchange of the process shares."""
 
     __slots__ = (
-        "access_log", "entropy", "headers_to_log", "health", "live", "local_address", "log", "loop", "metrics", "prune",
+        "access_log", "active", "entropy", "headers_to_log", "health", "live", "local_address", "log", "loop", "metrics", "prune",
         "tap",
     )  # fmt: skip
 
@@ -57,6 +58,7 @@ class Router:
         local_address: bytes = b"",
         headers_to_log: tuple[bytes, ...] = (),
         tap: Tap | None = None,
+        active: ActiveApps | None = None,
     ) -> None:
         self.live = live
         self.loop = loop
@@ -68,6 +70,7 @@ class Router:
         self.local_address = local_address
         self.headers_to_log = headers_to_log
         self.tap = Tap() if tap is None else tap
+        self.active = active
         self.entropy = Entropy(RANDOM_BYTES)
 
 
@@ -212,6 +215,8 @@ class Exchange:
         metrics.bytes_out.value += record.bytes_out
         if record.backend_addr:
             metrics.latency.labels(self.component).observe(seconds * 1000)
+            if router.active is not None:
+                router.active.mark(record.app_id)
             if metrics.http_latency_seconds is not None:
                 metrics.http_latency_seconds.labels(record.app_id).observe(seconds)
         router.access_log.add(record)

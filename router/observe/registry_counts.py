@@ -13,8 +13,9 @@ from router.observe.metrics import Metrics
 class RegistryCounts:
     """The registry's side of `Metrics`."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, muzzle: float = 0.0) -> None:
         self._metrics = metrics
+        self._unmuzzled = time.monotonic() + muzzle
         self._heartbeat = metrics.registry_message.labels("", "unmodified")
 
     def registry_message(self, component: str, action: str) -> None:
@@ -39,6 +40,8 @@ class RegistryCounts:
         self._metrics.route_options_rejected.labels(reason).inc()
 
     def registered_at(self, updated_at_ns: int) -> None:
-        """Milliseconds from the platform's change to ours; a clock ahead of ours counts as none."""
-        if updated_at_ns > 0:
+        """Milliseconds from the platform's change to ours; a clock ahead of ours counts as none. Not in the first `muzzle`
+        seconds: what is heard for the first time then was changed long ago.
+        """
+        if updated_at_ns > 0 and time.monotonic() >= self._unmuzzled:
             self._metrics.route_registration_latency.observe(max(0.0, (time.time_ns() - updated_at_ns) / 1e6))

@@ -168,6 +168,15 @@ def test_systemd_is_told_how_it_goes(manager: socket.socket, make_router: MakeRo
     assert manager.recv(100) == b"STOPPING=1"
 
 
+def test_systemd_may_wait_until_balancers_know(manager: socket.socket, make_router: MakeRouter) -> None:
+    """Contract g, `load_balancer_healthy_threshold`: ready only so long after health turned good."""
+    router = make_router(load_balancer_healthy_threshold="500ms")
+    asked = time.monotonic()
+    assert router.health() == 200
+    assert manager.recv(100) == b"READY=1"
+    assert time.monotonic() - asked > 0.2
+
+
 ACTIVATE = """
 import os, sys
 given = int(sys.argv[1])

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import zlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 
+from registry.active_apps import ActiveApps
 from registry.connect_nats import NatsSettings
 from registry.ledger import Change, Ledger, LedgerSettings
 from registry.subscriber_nats import Subscriber, SubscriberSettings
@@ -29,6 +31,7 @@ class Ear:
         self.log = RecordingLog()
         self.metrics = RecordingRegistryMetrics()
         self.ledger = Ledger(LedgerSettings())
+        self.active = ActiveApps()
         self.subscriber = Subscriber(
             SubscriberSettings(**{"prune_interval": 0.02, **settings}),
             NatsSettings(tuple(("127.0.0.1", server.port) for server in servers)),
@@ -37,6 +40,7 @@ class Ear:
             metrics=self.metrics,
             publish=self._publish,
             clock=lambda: self.now,
+            active=self.active,
         )
 
     def _publish(self, table: RouteTable, changes: Sequence[Change]) -> None:
@@ -92,6 +96,21 @@ def test_it_announces_itself_and_answers_greetings(server: NatsServer) -> None:
             }
 
         ear.run(scenario)
+
+
+def test_active_apps_are_told_at_their_interval(server: NatsServer) -> None:
+    """Contract b.1: what was marked, once; what comes back on the subject is no registration."""
+    ear = Ear(server, active_interval=0.02)
+    ear.active.mark("app-1")
+    with NatsConnection(server.port) as nats:
+        nats.subscribe("router.active_apps")
+
+        async def scenario() -> None:
+            told = [await asyncio.to_thread(nats.next_message) for _ in range(2)]
+            assert [json.loads(zlib.decompress(message.data)) for message in told] == [["app-1"], []]
+
+        ear.run(scenario)
+    assert ear.subscriber.heard_at == 1000.0
 
 
 def test_a_registration_is_published_and_an_unregistration_takes_it_back(server: NatsServer) -> None:

@@ -64,3 +64,10 @@ def test_the_latency_of_a_registration_is_in_milliseconds(ago: float, seen: int,
     assert least <= total < least + 10_000
     one.registered_at(0)
     assert shown(metrics, "route_registration_latency_count") == {"": seen}
+
+
+def test_latencies_of_the_first_while_are_not_counted() -> None:
+    """`route_latency_metric_muzzle_duration`: after a start every route is new to the router, and none to the platform."""
+    metrics = Metrics()
+    RegistryCounts(metrics, muzzle=3600.0).registered_at(time.time_ns() - 10**12)
+    assert shown(metrics, "route_registration_latency_count") == {"": 0}
