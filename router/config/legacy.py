@@ -27,7 +27,7 @@ class Notice(NamedTuple):
 _LATER = "no effect yet"
 _NATS_ONLY = "no effect: routes come from NATS, never from the routing API"
 _ROUTE_SERVICE = "no effect: a registration with route_service_url is answered 502 route_service_unsupported"
-_DROPSONDE = "no effect: metrics are served to Prometheus, the access log goes to a file, syslog or standard output"
+_DROPSONDE = "no effect: Loggregator's agent is not spoken to; metrics are served to Prometheus, the access log goes to a file, syslog or standard output"
 _ALWAYS = "no effect: this is always so"
 _LIMITS = "no effect: the service manager sets this"
 
@@ -64,6 +64,17 @@ NO_EFFECT: dict[str, str] = {
     "token_fetcher_retry_interval": _NATS_ONLY,
     "token_fetcher_expiration_buffer_time": _NATS_ONLY,
 }
+
+AGREED: dict[str, bool] = {
+    "keep_alive_100_continue_requests": True,
+    "enable_http1_concurrent_read_write": True,
+    "per_request_metrics_reporting": True,
+    "logging.loggregator_enabled": False,
+    "enable_envelope_v1_metrics": False,
+    "send_http_start_stop_server_event": False,
+    "send_http_start_stop_client_event": False,
+}
+"""Keys without effect whose value may ask for what is so anyway: then there is nothing to say."""
 
 ZERO_MEANS_DEFAULT = (
     "read_header_timeout", "frontend_idle_timeout", "tls_handshake_timeout", "client_stall_timeout",
@@ -162,7 +173,9 @@ def _without_effect(tree: Tree) -> Iterator[Notice]:
         section = tree.get(first) if second else tree
         key = second or first
         if isinstance(section, dict) and key in section:
-            del section[key]
+            value = boolean(section.pop(key))
+            if value is not None and value is AGREED.get(path):
+                continue
             yield Notice((first, second) if second else (first,), said, "remove the key")
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from router.config.job import job_spec
-from router.config.legacy import NO_EFFECT, ZERO_MEANS_DEFAULT
+from router.config.legacy import AGREED, NO_EFFECT, ZERO_MEANS_DEFAULT
 from router.config.load import keys_of, section_of
 from router.config.model import Config
 from router.config.spelling import spelled_default
@@ -38,6 +38,7 @@ def reference() -> str:
     rows = "\n".join(f"| `{path}` | {default} | {about} |" for path, default, about in _rows(Config, ""))
     zeros = ", ".join(f"`{key}`" for key in ZERO_MEANS_DEFAULT)
     silent = "\n".join(f"| `{path}` | {said} |" for path, said in NO_EFFECT.items())
+    agreed = ", ".join(f"`{path}: {str(value).lower()}`" for path, value in AGREED.items())
     return (
         f"{_INTRO}| key | default | meaning and reason |\n|---|---|---|\n{rows}\n\n"
         f"## Zero\n\nFor {zeros} 0 means the default above, with a warning; `unlimited` means no bound.\n\n"
@@ -46,7 +47,8 @@ def reference() -> str:
         "`max_header_bytes` for `max_request_header_bytes`; `http_1_endpoint_timeout` for "
         "`endpoint_timeout`; `name` for "
         "`domain`; `organisation` and `organisation_unit` in certificate subjects.\n\n"
-        f"## Accepted without effect, each with one warning\n\n| key | why |\n|---|---|\n{silent}\n"
+        f"## Accepted without effect, each with one warning\n\n"
+        f"None where the value asks for what is so anyway: {agreed}.\n\n| key | why |\n|---|---|\n{silent}\n"
     )
 
 

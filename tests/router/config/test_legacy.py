@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from router.config.legacy import NO_EFFECT, ZERO_MEANS_DEFAULT
+from router.config.legacy import AGREED, NO_EFFECT, ZERO_MEANS_DEFAULT
 from router.config.load import load
 from router.config.model import Config
 from tests.router.config.support import config, errors, loaded, warnings
@@ -37,6 +37,15 @@ def test_a_key_without_effect_is_accepted_with_one_warning(path: str) -> None:
     mapping: dict[str, Any] = {first: {second: "whatever"}} if second else {first: "whatever"}
     assert errors(mapping) == []
     assert warnings(mapping) == [path]
+
+
+@pytest.mark.parametrize(("path", "value"), AGREED.items())
+def test_what_is_so_anyway_may_be_asked_for(path: str, value: bool) -> None:
+    """Only the other value deserves a warning."""
+    first, _, second = path.partition(".")
+    asked, other = ({first: {second: word}} if second else {first: word} for word in (value, not value))
+    assert (errors(asked), warnings(asked)) == ([], [])
+    assert (errors(other), warnings(other)) == ([], [path])
 
 
 @pytest.mark.parametrize("key", ZERO_MEANS_DEFAULT)
