@@ -27,7 +27,9 @@ class Notice(NamedTuple):
 _LATER = "no effect yet"
 _NATS_ONLY = "no effect: routes come from NATS, never from the routing API"
 _ROUTE_SERVICE = "no effect: a registration with route_service_url is answered 502 route_service_unsupported"
-_DROPSONDE = "no effect: Loggregator's agent is not spoken to; metrics are served to Prometheus, the access log goes to a file, syslog or standard output"
+_DROPSONDE = (
+    "no effect: Loggregator is not spoken to; metrics go to Prometheus, the access log to a file, syslog or standard output"
+)
 _ALWAYS = "no effect: this is always so"
 _LIMITS = "no effect: the service manager sets this"
 
