@@ -22,6 +22,7 @@ _NOT_NORMAL = re.compile(r"%|//|/\.")
 _UNRESERVED_ESCAPE = re.compile(r"%(2[dDeE]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])")
 _ODD = re.compile(r"[%;\\]|//|/\.")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_SLASHES = re.compile(r"//+")
 _PARAMETERS = re.compile(r";[^/]*")
 _DEFAULT_PORT = {b"http": 80, b"https": 443}
 
@@ -78,13 +79,17 @@ def normalised_path(path: str) -> str | None:
 
 def readings(path: str) -> frozenset[str]:
     """Each path that some backend may take `path` for, in lower case: as it stands; and with escapes decoded, backslashes as
-    slashes, dot segments and empty ones gone, with parameters (`;x`) and without. For rules that only refuse.
+    slashes, empty segments gone, with parameters (`;x`) and without, dot segments removed or left alone. For rules that only
+    refuse.
     """
     if _ODD.search(path) is None:
         return frozenset((path.lower(),))
     decoded = _unescaped(path)
-    spelled = (decoded, _unescaped(_PARAMETERS.sub("", path)), _PARAMETERS.sub("", decoded))
-    return frozenset((path.lower(), *(_without_dots(one).lower() for one in spelled)))
+    spelled = {decoded, _unescaped(_PARAMETERS.sub("", path)), _PARAMETERS.sub("", decoded), _unescaped(_without_dots(path))}
+    found = {path.lower()}
+    for one in spelled:
+        found |= {_without_dots(one).lower(), _SLASHES.sub("/", one).lower()}
+    return frozenset(found)
 
 
 def trimmed(target: Target, context: str) -> bytes | None:

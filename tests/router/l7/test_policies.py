@@ -66,6 +66,7 @@ def test_a_policy_holds_for_its_host_or_every_host_below(pattern: str, host: str
     [
         "/admin", "/admin/", "/ADMIN/x", "/%61dmin", "/x/../admin", "//admin", "/./admin/x", "/%2e/admin", "/x/%2e%2e/admin",
         "/admin;v=1", "/admin;v=1/x", "/x/..;/admin", "/admin%2Fx", "/admin%3Bv=1", "/%5Cadmin", "\\admin", "/admin/../x",
+        "/admin%2F..", "/%61dmin/x/..", "//admin/%2e%2e", "/%61dmin\\..", "/x/../%61dmin/%2e%2e",
     ],
 )  # fmt: skip
 def test_no_spelling_of_a_path_slips_past(path: str) -> None:
