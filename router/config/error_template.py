@@ -34,7 +34,7 @@ def _template(value: object, info: ValidationInfo) -> str:
     if inline:
         raise mistake(f"{found[0].expected} (its line {found[0].line})", "correct the template")
     file = str(context.base / value)
-    context.problems.extend(Problem(file, flaw.line, "", flaw.value, flaw.expected, _REMEDY) for flaw in found)
+    context.problems.extend(Problem(file, flaw.line, "template", flaw.value, flaw.expected, _REMEDY) for flaw in found)
     return ""
 
 

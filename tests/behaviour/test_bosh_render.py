@@ -56,6 +56,9 @@ instance_groups:
         client_cert_validation: none
         max_idle_connections: 50
         logging_level: info
+        html_error_template: |
+          <h1>{{ .Status }}</h1>
+          <p>{{ .Message }}</p>
         redact_query_parameters: hash
         trace_key: 22
         number_of_cpus: -1
@@ -96,6 +99,7 @@ def test_a_deployment_of_gorouter_renders_unchanged(tmp_path: Path, variables: P
     assert {key: config[key] for key in ("ssl_port", "drain_wait", "frontend_idle_timeout", "endpoint_timeout")} == {
         "ssl_port": 8443, "drain_wait": "10s", "frontend_idle_timeout": "600s", "endpoint_timeout": "300s",
     }  # fmt: skip
+    assert config["html_error_template_file"] == "<h1>{{ .Status }}</h1>\n<p>{{ .Message }}</p>\n"
     assert config["nats"]["hosts"] == [{"hostname": "10.0.0.4", "port": 4224}, {"hostname": "10.0.0.5", "port": 4224}]
     assert (config["status"]["pass"], config["logging"]) == ("pw", {"level": "info", "redact_query_params": "hash"})
     warned = {line.rpartition(" ")[2] for line in done.stderr.splitlines() if ": warning: " in line}

@@ -33,6 +33,7 @@ def good(text: str) -> object:
         ("router: {drain_wait: 0.50}", {"drain_wait": "0.50s"}),
         ("request_timeout_in_seconds: 60", {"endpoint_timeout": "60s"}),
         ("router: {max_header_kb: 64}", {"max_request_header_bytes": 65536}),
+        ("router: {html_error_template: '<p>{{.Status}}</p>'}", {"html_error_template_file": "<p>{{.Status}}</p>"}),
         ("for_backwards_compatibility_only: {empty_pool_response_code_503: false}", {"empty_pool_response_code_503": False}),
         ("nats: {machines: [a, b], port: 4224, user: u, password: p}",
          {"nats": {"user": "u", "hosts": ({"hostname": "a", "port": 4224}, {"hostname": "b", "port": 4224}), "pass": "p"}}),

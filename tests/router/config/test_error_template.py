@@ -34,10 +34,10 @@ def test_flaws_have_the_templates_own_file_and_lines(tmp_path: Path) -> None:
     template.write_text("<p>\n{{.Reason}}\n<script>{{.Message}}</script>\n")
     outcome = loaded("port: none\nhtml_error_template_file: error.html\n", folder=tmp_path)
     assert outcome.config is None
-    assert [(problem.file, problem.line) for problem in outcome.problems] == [
-        (str(tmp_path / "router.yml"), 1),
-        (str(template), 2),
-        (str(template), 3),
+    assert [(problem.file, problem.line, problem.path) for problem in outcome.problems] == [
+        (str(tmp_path / "router.yml"), 1, "port"),
+        (str(template), 2, "template"),
+        (str(template), 3, "template"),
     ]
 
 
