@@ -53,6 +53,7 @@ from router.observe.varz import older_handlers
 
 FLUSH_SECONDS: Final = 0.1
 SINK_SECONDS: Final = 2.0
+DRAINED_SECONDS: Final = 1.0
 
 
 class App:
@@ -90,6 +91,8 @@ class App:
             tap=self._tap,
             active=self._active,
         )
+
+        self._relays = router.relays
 
         async def serve(downstream: Downstream) -> None:
             await serve_http1(downstream, router)
@@ -173,10 +176,20 @@ class App:
         for listener in self._listeners.values():
             listener.close()
         self._connections.close_idle()
-        if not await self._connections.wait_closed(self._loop.time() + limits.drain_deadline):
+        if not await self._connections.wait_closed(self._loop.time() + limits.drain_deadline) and not await self._end_upgrades():
             self._exit_status = 1
             self._log.error("drain-deadline-passed", connections=len(self._connections))
         self._stopping.set()
+
+    async def _end_upgrades(self) -> bool:
+        """The drain's deadline: a connection that has switched to another protocol never ends by itself. True: it was all."""
+        relays = list(self._relays)
+        if not relays:
+            return False
+        self._log.info("upgrades-drained", connections=len(relays))
+        for relay in relays:
+            relay.end("drained")
+        return await self._connections.wait_closed(self._loop.time() + DRAINED_SECONDS)
 
     # ---- signals
 
@@ -386,6 +399,7 @@ class App:
         metrics.nats_connected.source = lambda: int(subscriber.connected)
         metrics.buffered_messages.source = lambda: subscriber.buffered
         metrics.total_dropped_messages.source = lambda: subscriber.dropped
+        metrics.websocket_open.source = lambda: len(self._relays)
         metrics.connections_open.source = lambda: len(self._connections)
         metrics.access_log_dropped.source = lambda: self._access_log.dropped
         metrics.log_dropped.source = lambda: self._stdout.dropped

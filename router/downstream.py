@@ -12,7 +12,7 @@ from typing import Final
 
 from cryptography import x509
 
-from authz.binding import TlsBinding
+from authz.binding import TlsBinding, check_binding
 from authz.decision import Check, Decision
 from authz.domain import DomainPolicy
 from authz.policy import PoolPolicy
@@ -110,6 +110,13 @@ class Downstream(Channel):
         self.bound: dict[DomainPolicy | None, Check] = {}
         self.decisions: dict[tuple[DomainPolicy | None, PoolPolicy], Decision] = {}
         self.listed: dict[str, Check | None] = {}  # by host: what the deny lists say of it and of the caller
+
+    def check_today(self, snapshot: Snapshot, domain: DomainPolicy | None, now_epoch: float) -> Check:
+        """The 421 check of this connection for a host in `domain`, by the policy in `snapshot`."""
+        binding = self.binding
+        policy = snapshot.client_policy(binding.domain) if binding is not None else None
+        revoked = policy is not None and self.client is not None and self.client.is_on(policy.revoked)
+        return check_binding(binding, domain, policy.fingerprint if policy is not None else "", now_epoch, revoked)
 
     def caller_for(self, domain: DomainPolicy | None) -> Caller | IdentityError | None:
         """The caller where the domain reads an identity at all; None where no certificate was verified."""

@@ -63,6 +63,10 @@ class Limits:
     """Seconds from choosing an endpoint to the response's end. `endpoint_timeout`: 502, or an abort."""
     dial_deadline: float = 5.0
     """Seconds of one TCP connect to an endpoint. `endpoint_dial_timeout`: the next endpoint."""
+    upgrade_dial_deadline: float = 5.0
+    """Seconds of a TCP connect for a request that asks for an upgrade. `websocket_dial_timeout`."""
+    upgrade_idle_deadline: float = 3_600.0
+    """Seconds in which no byte moves on an upgraded connection. `websocket_idle_timeout`. Attack 76: close."""
     backend_handshake_deadline: float = 10.0
     """Seconds of a TLS handshake with an endpoint. `tls_handshake_timeout`: the next endpoint."""
     keep_alive_probe_interval: float = 1.0
@@ -118,6 +122,8 @@ class Limits:
             client_write_stall=config.client_stall_timeout or FOREVER,
             endpoint_deadline=config.endpoint_timeout or FOREVER,
             dial_deadline=config.endpoint_dial_timeout or FOREVER,
+            upgrade_dial_deadline=config.websocket_dial_timeout or config.endpoint_dial_timeout or FOREVER,
+            upgrade_idle_deadline=config.websocket_idle_timeout or FOREVER,
             backend_handshake_deadline=config.tls_handshake_timeout or FOREVER,
             keep_alive_probe_interval=config.endpoint_keep_alive_probe_interval,
             max_idle_backends=idle,

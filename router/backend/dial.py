@@ -123,10 +123,12 @@ class Dialer:
         self._handshake_timeout = handshake_timeout
         self._probe = math.ceil(probe_interval)
 
-    async def dial(self, endpoint: Endpoint, by: float = math.inf) -> Upstream:
-        """Raises Fault. `by` (seconds of the loop's clock) ends it where that is sooner than the deadlines of every dial."""
+    async def dial(self, endpoint: Endpoint, by: float = math.inf, within: float | None = None) -> Upstream:
+        """Raises Fault. `by` (seconds of the loop's clock) ends it where that is sooner than every dial's deadlines; `within`
+        (seconds) is the connect's where it is not the usual one.
+        """
         started = time.perf_counter()
-        until = min(self._loop.time() + self._dial_timeout, by)
+        until = min(self._loop.time() + (self._dial_timeout if within is None else within), by)
         family, address = await self._resolve(endpoint, until)
         if (hit := denied_address(self._deny, address[0])) is not None:
             raise Fault("dial_denied", hit.detail)

@@ -38,7 +38,6 @@ NO_EFFECT: dict[str, str] = {
     "logging.loggregator_enabled": _DROPSONDE,
     "enable_http1_concurrent_read_write": "no effect: a response always passes while its request still comes",
     "publish_start_message_interval": "no effect, as in GoRouter: the start message goes out at each connection and greet",
-    "websocket_dial_timeout": "no effect yet: upgrades are not forwarded",
     "route_services_timeout": _ROUTE_SERVICE,
     "route_services_secret": _ROUTE_SERVICE,
     "route_services_secret_decrypt_only": _ROUTE_SERVICE,
@@ -80,6 +79,7 @@ AGREED: dict[str, bool] = {
 
 ZERO_MEANS_DEFAULT = (
     "read_header_timeout", "frontend_idle_timeout", "tls_handshake_timeout", "client_stall_timeout",
+    "websocket_idle_timeout",
     "max_request_headers", "max_response_headers", "max_response_header_bytes",
     "max_request_header_bytes",
 )  # fmt: skip

@@ -165,6 +165,9 @@ class Config(BaseModel):
     max_idle_conns_per_host: Count = entry(100, "of these, to one endpoint, 0: none. BOSH's default")
     endpoint_timeout: EndlessAtZero = entry(900.0, ("from dialling to the response's end, 0: no limit. BOSH's default"))
     endpoint_dial_timeout: EndlessAtZero = entry(5.0, "one TCP connect, 0: the system's limit")
+    websocket_dial_timeout: Duration = entry(
+        0.0, "the same for a request that asks for an upgrade, 0: as `endpoint_dial_timeout`"
+    )
     endpoint_keep_alive_probe_interval: Duration = entry(1.0, "TCP keep-alive probes to backends, 0: none")
     empty_pool_response_code_503: Bool = entry(True, ("503 (false: 404) for a known route without endpoints. BOSH's default"))
     empty_pool_timeout: Duration = entry(0.0, "how long a route without endpoints stays known")
@@ -174,6 +177,9 @@ class Config(BaseModel):
     read_header_timeout: Deadline = entry(10.0, ("a request head, from its first byte; GoRouter has none and can be held open"))
     frontend_idle_timeout: Deadline = entry(900.0, "a client connection between requests")
     client_stall_timeout: Deadline = entry(60.0, ("a client that sends no body byte, or takes no response byte; attack 76"))
+    websocket_idle_timeout: Deadline = entry(
+        3600.0, "an upgraded connection in which no byte moves; a ping keeps it, a peer that is gone without a word does not"
+    )
     max_request_header_bytes: Bound = entry(
         65_536, "a request head; GoRouter's 1 MiB lets a few clients fill the memory. At most 1 MiB"
     )

@@ -23,6 +23,8 @@ from router.l7.hygiene import request_fields, response_fields, vcap_trace
 from router.l7.state import Exchange, Permit
 from router.l7.sticky import sticky_cookies
 from router.l7.target import trimmed
+from router.l7.tunnel import Tunnel
+from router.l7.upgrade import switched_fields
 from router.net.channel import Body, BodyMalformed, BodyTruncated
 from router.wire.http1 import (
     CHUNKED,
@@ -84,7 +86,10 @@ class Attempt:
             response = await self._read_response_head(upstream)
             pulse.in_flight -= 1
             waiting = False
-            await self._relay(upstream, response)
+            if response.status == 101:
+                await self._switch(upstream, response)
+            else:
+                await self._relay(upstream, response)
         except BaseException:
             upstream.close()
             raise
@@ -107,9 +112,10 @@ class Attempt:
                 self.upstream = upstream
                 return upstream
             upstream.close()
+        within = None if exchange.upgrade is None else snapshot.limits.upgrade_dial_deadline
         endpoint.pulse.in_flight += 1  # the least busy is not the one that nobody gets through to, nor is its place free
         try:
-            upstream = self.upstream = await snapshot.dialer.dial(endpoint, self.until)
+            upstream = self.upstream = await snapshot.dialer.dial(endpoint, self.until, within)
         except Fault as fault:
             if fault.kind in _LATE and exchange.router.loop.time() >= self.until:
                 raise Fault("endpoint_timeout", "dialling") from fault
@@ -160,7 +166,9 @@ class Attempt:
             fields.append((b"Transfer-Encoding", b"chunked"))
         if head.expect_continue and exchange.whole is None:
             fields.append((b"Expect", b"100-continue"))
-        if snapshot.idle.per_endpoint <= 0:
+        if exchange.upgrade is not None:
+            fields += exchange.upgrade.request_fields()
+        elif snapshot.idle.per_endpoint <= 0:
             fields.append((b"Connection", b"close"))
         own = self.permit.route.pool.limits
         raw = exchange.target.raw if own is None or not own.trims else self._trim(fields)
@@ -270,9 +278,12 @@ class Attempt:
         left = exchange.snapshot.limits.informational_responses
         while True:
             response = await self._read_one_head(upstream)
-            if response.status == 101:
-                raise Fault("response_malformed", "101 without an upgrade")
             if response.status >= 200:
+                return response
+            if response.status == 101:
+                why = "101 without an upgrade" if exchange.upgrade is None else exchange.upgrade.fault_of(response)
+                if why is not None:
+                    raise Fault("response_malformed", why)
                 return response
             if left == 0:
                 raise Fault("response_malformed", "too many interim responses")
@@ -310,6 +321,26 @@ class Attempt:
                 data += more
             else:
                 data = bytearray(data) + more if data else more
+
+    async def _switch(self, upstream: Upstream, response: ResponseHead) -> None:
+        """Pass the verified 101 on; from then on both connections speak another protocol, and neither comes back to this one."""
+        exchange = self.exchange
+        exchange.conn.stream.watch(None)  # whoever reads from here on reads for the backend
+        exchange.keep = False
+        exchange.record.status = 101
+        fields = response_fields(
+            response.fields, response.connection, exchange.snapshot.headers, exchange.ids, self._ours(response)
+        )
+        fields = [field for field in fields if field[0] != b"content-length"]  # RFC 9110 section 8.6
+        fields += switched_fields(response)
+        exchange.answering = True
+        await exchange.send(render_response_head(101, response.reason, fields))
+        exchange.router.metrics.websocket_upgrades.inc()
+        try:
+            await Tunnel(exchange, upstream).run()
+        finally:
+            now = time.perf_counter()
+            exchange.record.backend_time, exchange.record.app_time = now - self.clock, now - exchange.forwarded
 
     async def _relay(self, upstream: Upstream, response: ResponseHead) -> None:
         """Pass the response on. From here on nothing can be retried, and a failure can only end the client's connection."""

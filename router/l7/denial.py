@@ -4,6 +4,7 @@
     deny-list-hit               403: the caller, the host or the backend is on a list of the operator's
     mtls-pre-auth-denied        403: domain or route do not let the caller in
     l7-policy-denied            403: an entry of `l7_policies` refuses such requests
+    upgrade-cut                 either, for a connection that had been let in and upgraded (tunnel.py)
 
 Promises: events that a caller causes at will are sparse; a caller is named only where its certificate was verified for a domain
 that reads identities. Refuses to know metrics, the access log and the client, who learns nothing of this.
@@ -14,15 +15,17 @@ from router.l7.policies import Policy
 from router.l7.state import Exchange
 
 
-def log_denial(exchange: Exchange, decision: Deny) -> None:
-    """One sparse line."""
+def log_denial(exchange: Exchange, decision: Deny, event: str = "") -> None:
+    """One sparse line; `event` where it is none of those above."""
     last = decision.trail[-1]
     data: dict[str, object] = {"host": exchange.target.host}
     if last.layer == "deny":
-        event = "deny-list-hit"
+        event = event or "deny-list-hit"
         data |= {"list": last.rule.removeprefix("deny:"), "reason": last.detail}
     else:
-        event = "mtls-enforcement-mismatch" if decision.status == 421 else "mtls-pre-auth-denied"
+        event = event or ("mtls-enforcement-mismatch" if decision.status == 421 else "mtls-pre-auth-denied")
+    if event:
+        data |= {"status": decision.status, "reason": decision.reason}
     conn = exchange.conn
     if conn.caller is not None:
         label = exchange.snapshot.names.label

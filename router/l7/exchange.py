@@ -16,7 +16,6 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, NoReturn
 
-from authz.binding import check_binding
 from authz.decide import decide, deny_scope
 from authz.decision import Check, Decision, Deny
 from authz.deny import denied_request
@@ -137,10 +136,7 @@ def _bound(exchange: Exchange, domain: DomainPolicy | None) -> Check:
     bound = conn.bound.get(domain)
     if bound is not None and not expired:
         return bound
-    policy = exchange.snapshot.client_policy(binding.domain) if binding is not None else None
-    revoked = policy is not None and conn.client is not None and conn.client.is_on(policy.revoked)
-    today = policy.fingerprint if policy is not None else ""
-    bound = conn.bound[domain] = check_binding(binding, domain, today, now, revoked)
+    bound = conn.bound[domain] = conn.check_today(exchange.snapshot, domain, now)
     return bound
 
 
@@ -196,7 +192,7 @@ def _check_pool(exchange: Exchange, route: Route) -> None:
     if not pool.endpoints:
         _refuse(exchange, "no_endpoints")
     if pool.route_service_url:
-        _refuse(exchange, "route_service_unsupported")
+        _refuse(exchange, "route_service_unsupported" if exchange.upgrade is None else "route_service_upgrade")
     most, own = exchange.snapshot.limits.request_body_bytes, pool.limits
     if own is not None:
         most = min(most, own.body_bytes)

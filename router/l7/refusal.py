@@ -21,6 +21,7 @@ Code = Literal[
     "no_endpoints",
     "Connection Limit Reached",
     "route_service_unsupported",
+    "route_service_upgrade",
     "mtls_domain_mismatch",
     "mtls_authorization_denied",
     "access_denied",
@@ -113,6 +114,9 @@ REFUSALS: Final[dict[Code, RefusalRule]] = {
         503, "Connection Limit Reached", "Requested route ('{host}') has reached the connection limit."
     ),
     "route_service_unsupported": RefusalRule(502, "route_service_unsupported", "Support for route services is disabled."),
+    "route_service_upgrade": RefusalRule(
+        503, "route_service_unsupported", "Websocket requests are not supported for routes bound to Route Services."
+    ),
     "mtls_domain_mismatch": RefusalRule(421, "mtls_domain_mismatch", None),
     "mtls_authorization_denied": RefusalRule(403, "mtls_authorization_denied", None, body=b"Forbidden"),
     "access_denied": RefusalRule(403, "access_denied", None, body=b"Forbidden"),

@@ -22,8 +22,10 @@ from router.faults import Fault
 from router.l7.entropy import Entropy
 from router.l7.hygiene import RANDOM_BYTES, make_ids
 from router.l7.target import Target
+from router.l7.upgrade import asked_upgrade
 from router.live import Live
 from router.net.channel import Body
+from router.net.relay import Relay
 from router.observe.access_log import AccessLog
 from router.observe.access_record import AccessRecord
 from router.observe.health import Health
@@ -43,7 +45,7 @@ class Router:
 
     __slots__ = (
         "access_log", "active", "entropy", "headers_to_log", "health", "live", "local_address", "log", "loop", "metrics", "prune",
-        "tap",
+        "relays", "tap",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +74,7 @@ class Router:
         self.tap = Tap() if tap is None else tap
         self.active = active
         self.entropy = Entropy(RANDOM_BYTES)
+        self.relays: set[Relay] = set()  # of connections that switched to another protocol
 
 
 class Permit:
@@ -88,7 +91,7 @@ class Permit:
 class Exchange:
     """One request and its response.
 
-    `decision` is the last one made for it, None before any.
+    `decision` is the last one made for it, None before any. `upgrade` is what a backend may switch to.
     `whole` is the body where all of it came with the head (None: it streams); `answering` is set once a byte of a final
     response may have gone to the client; `keep` says whether the connection may carry another request. `started` is
     the loop's clock, for deadlines; `clock` and `forwarded` are exact ones, for the record.
@@ -96,7 +99,7 @@ class Exchange:
 
     __slots__ = (
         "answering", "body", "clock", "component", "conn", "decision", "forwarded", "head", "ids", "keep", "malformed", "pin",
-        "record", "router", "selector", "snapshot", "started", "target", "whole",
+        "record", "router", "selector", "snapshot", "started", "target", "upgrade", "whole",
     )  # fmt: skip
 
     def __init__(self, router: Router, conn: Downstream, head: RequestHead | Malformed) -> None:
@@ -110,6 +113,7 @@ class Exchange:
         self.clock = self.forwarded = time.perf_counter()
         self.ids = make_ids(self.head.fields, snapshot.headers, router.entropy.take())
         self.record = AccessRecord(time.time())
+        self.upgrade = asked_upgrade(self.head) if self.head.upgrade is not None else None
         self.keep = False
         self.answering = False
         self.selector: Selector | None = None
@@ -206,7 +210,7 @@ class Exchange:
     def finish(self) -> None:
         """Exactly one record, and the numbers."""
         record, router = self.record, self.router
-        record.bytes_in = self.body.received
+        record.bytes_in += self.body.received
         record.response_time = seconds = time.perf_counter() - self.clock
         metrics = router.metrics
         metrics.count_response(record.status)
@@ -214,11 +218,19 @@ class Exchange:
         metrics.bytes_in.value += record.bytes_in
         metrics.bytes_out.value += record.bytes_out
         if record.backend_addr:
-            metrics.latency.labels(self.component).observe(seconds * 1000)
             if router.active is not None:
                 router.active.mark(record.app_id)
-            if metrics.http_latency_seconds is not None:
-                metrics.http_latency_seconds.labels(record.app_id).observe(seconds)
+            if record.status != 101:  # the life of an upgraded connection is no latency
+                self._count_answer(seconds)
         router.access_log.add(record)
         if router.tap.listeners:
             router.tap.offer(record, self.target.host, self.target.path, self.decision)
+
+    def _count_answer(self, seconds: float) -> None:
+        """What a backend's answer, or the want of one, adds to the numbers."""
+        metrics = self.router.metrics
+        metrics.latency.labels(self.component).observe(seconds * 1000)
+        if metrics.http_latency_seconds is not None:
+            metrics.http_latency_seconds.labels(self.record.app_id).observe(seconds)
+        if self.upgrade is not None:
+            metrics.websocket_failures.inc()

@@ -70,6 +70,8 @@ class Stream:
     # ---- reading
 
     chunk: ClassVar[int] = CHUNK
+    half_closes: ClassVar[bool] = True
+    """Does a peer that has ended its side still listen?"""
 
     async def recv(self, until: float) -> bytes:
         """1 to `chunk` bytes, or b"" when the peer has ended its side.
@@ -128,6 +130,8 @@ class Stream:
             self._reader_on = True
         self.wheel.arm(self.read_gate, until)
         await self.read_gate
+        if self.closed:  # by another task, and woken for another reason: the descriptor may be somebody else's now
+            raise ConnectionAbortedError("stream was closed")
 
     def _try_recv(self, size: int) -> bytes | None:
         try:
@@ -204,6 +208,8 @@ class Stream:
         finally:
             if not self.closed:
                 self.loop.remove_writer(self.fd)
+        if self.closed:
+            raise ConnectionAbortedError("stream was closed")
 
     def _try_send(self, data: bytes | bytearray | memoryview) -> int:
         try:
@@ -267,7 +273,7 @@ class Stream:
             return
         until = self.loop.time() + LINGER_SECONDS
         try:
-            self._end_writing()
+            self.end_writing()
             taken = 0
             while taken < LINGER_BYTES:
                 data = await self._discard(until)
@@ -279,7 +285,8 @@ class Stream:
         finally:
             self.close()
 
-    def _end_writing(self) -> None:
+    def end_writing(self) -> None:
+        """Say that nothing more comes from us. Raises OSError when the peer is gone."""
         self.sock.shutdown(socket.SHUT_WR)
 
     async def _discard(self, until: float) -> int:

@@ -120,7 +120,13 @@ class Metrics:
         empty = self.malformed_requests.labels("empty_content_length")
         self.empty_content_length_header.source = lambda: empty.value
         self.websocket_upgrades = self._counter("websocket_upgrades", "Connections switched to another protocol.")
-        self.websocket_failures = self._counter("websocket_failures", "Upgrades that failed.")
+        self.websocket_failures = self._counter("websocket_failures", "Upgrades that a backend did not agree to.")
+        self.websocket_open = self._sampled("gauge", "websocket_open", "Upgraded connections open now.")
+        self.websocket_terminated = self._counters(
+            "websocket_terminated",
+            "Upgraded connections ended by the router: `idle`, `stalled`, `drained`, or why today's policy denies them.",
+            "reason",
+        )
         self.latency = self._histograms(
             "latency",
             "Milliseconds from a request's head to its response's end.",

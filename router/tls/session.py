@@ -131,6 +131,7 @@ class TlsStream(Stream):
     __slots__ = ("note", "tls")
 
     chunk: ClassVar[int] = 16384  # a read never yields more than one record
+    half_closes: ClassVar[bool] = False  # to most, a close_notify ends both ways (RFC 8446 section 6.1 lets it end one)
 
     def __init__(self, sock: socket.socket, context: SSL.Context, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> None:
         super().__init__(sock, loop, wheel)
@@ -214,7 +215,7 @@ class TlsStream(Stream):
         except OSError:
             return False
 
-    def _end_writing(self) -> None:
+    def end_writing(self) -> None:
         with contextlib.suppress(SSL.Error):
             self.tls.shutdown()
         self.sock.shutdown(socket.SHUT_WR)
