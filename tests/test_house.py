@@ -36,6 +36,7 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.downstream",),
     ("router.l7.state",),
     ("router.l7.denial",),
+    ("router.l7.tunnel",),
     ("router.l7.attempt",),
     ("router.l7.exchange",),
     ("router.l7.serve_http1",),
@@ -53,7 +54,8 @@ the two stories and the compiler need the snapshot, what lies beside them in the
 
 PURE = (
     "identity", "authz", "registry", "router.wire", "router.l7.target", "router.l7.hygiene", "router.l7.header_policy",
-    "router.l7.refusal", "router.l7.policies", "router.l7.sticky", "router.faults", "router.limits", "router.observe.trace",
+    "router.l7.refusal", "router.l7.policies", "router.l7.sticky", "router.l7.upgrade", "router.faults", "router.limits",
+    "router.observe.trace",
 )  # fmt: skip
 IMPURE = "_nats"
 """Modules of the registry with this ending speak to NATS."""

@@ -36,6 +36,11 @@ def test_the_defaults_are_those_of_an_empty_configuration() -> None:
         ({"disable_keep_alives": True}, "max_idle_backends", 0),
         ({"droplet_stale_threshold": "40s"}, "failed_mark", 10.0),
         ({"client_stall_timeout": "7s"}, "client_write_stall", 7.0),
+        ({"endpoint_dial_timeout": "7s"}, "upgrade_dial_deadline", 7.0),
+        ({"websocket_dial_timeout": "3s"}, "upgrade_dial_deadline", 3.0),
+        ({"websocket_dial_timeout": 0, "endpoint_dial_timeout": 0}, "upgrade_dial_deadline", FOREVER),
+        ({"websocket_idle_timeout": "7s"}, "upgrade_idle_deadline", 7.0),
+        ({"websocket_idle_timeout": "unlimited"}, "upgrade_idle_deadline", FOREVER),
     ],
 )
 def test_what_the_operator_writes_is_the_limit(mapping: dict[str, Any], name: str, value: float) -> None:

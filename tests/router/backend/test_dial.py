@@ -22,6 +22,7 @@ from tests.router.backend.parts import endpoint
 from tests.router.net.pairs import soon
 from tests.support.backend import EchoBackend
 from tests.support.certs import Credential, authority
+from tests.support.failing import Mute
 from tests.support.waiting import until
 
 BACKENDS = authority("backends")
@@ -55,6 +56,13 @@ async def test_a_plain_endpoint_is_connected(backend: EchoBackend) -> None:
     await upstream.stream.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", soon())
     assert (await upstream.stream.recv(soon())).startswith(b"HTTP/1.1 200 OK")
     upstream.close()
+
+
+async def test_a_connect_may_have_a_deadline_of_its_own() -> None:
+    """`websocket_dial_timeout`: instead of the usual one."""
+    with Mute(full=True) as mute, pytest.raises(Fault) as raised:
+        await dialer(dial=600.0).dial(endpoint(mute.port), within=0.1)
+    assert raised.value.kind == "dial_timeout"
 
 
 LOOPBACK = DenyLists(networks=(ip_network("127.0.0.0/8"), ip_network("::1")))

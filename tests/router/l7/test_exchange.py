@@ -81,8 +81,8 @@ def during_the_first_dial(one: Desk, happens: Callable[[], None]) -> list[str]:
     dialer, dialled = one.live.snapshot.dialer, list[str]()
     dial = dialer.dial
 
-    async def dial_and(endpoint: Endpoint, by: float = math.inf) -> Upstream:
-        upstream = await dial(endpoint, by)
+    async def dial_and(endpoint: Endpoint, by: float = math.inf, within: float | None = None) -> Upstream:
+        upstream = await dial(endpoint, by, within)
         dialled.append(endpoint.address)
         if len(dialled) == 1:
             happens()
@@ -322,7 +322,7 @@ async def test_a_client_that_leaves_during_a_dial_is_held_against_nobody(
         client = await in_thread(one.client, Tls(sni=HOST) if tls else None)
         dialled = list[str]()
 
-        async def dial(endpoint: Endpoint, by: float = math.inf) -> Upstream:
+        async def dial(endpoint: Endpoint, by: float = math.inf, within: float | None = None) -> Upstream:
             dialled.append(endpoint.address)
             leave(client)
             while not one.seen[0].stream.hung_up():

@@ -392,6 +392,36 @@ async def test_reset_tells_the_peer_at_once() -> None:
             peer.recv(1)
 
 
+async def test_an_end_of_ours_leaves_the_other_way_open() -> None:
+    """The peer reads the end, and is still heard; one that is gone is an OSError."""
+    with connected() as (stream, peer):
+        assert stream.half_closes
+        stream.end_writing()
+        assert peer.recv(1) == b""
+        peer.sendall(b"still here")
+        assert await stream.recv(soon()) == b"still here"
+        peer.close()
+        stream.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            stream.end_writing()
+
+
+@pytest.mark.parametrize("direction", ["readable", "writable"])
+async def test_a_wait_that_is_woken_after_the_close_tries_nothing(direction: str) -> None:
+    """The descriptor may be another connection's by then: whoever waited hears that its own is closed, whatever woke it."""
+    with connected() as (stream, _):
+        if direction == "writable":
+            while stream.push(bytes(1 << 20)) is None:
+                pass
+        waiting = task_of(getattr(stream, direction)(soon()))
+        gate = stream.read_gate if direction == "readable" else stream.write_gate
+        await until(lambda: gate.waited, "the wait")
+        asyncio.get_running_loop().call_soon(gate.open)
+        stream.close()
+        with pytest.raises(ConnectionAbortedError):
+            await waiting
+
+
 async def test_lingering_lets_the_last_words_arrive_although_input_is_unread() -> None:
     """RFC 9112 section 9.6: the peer reads our answer and then the end, no reset."""
     with connected() as (stream, peer):

@@ -23,6 +23,7 @@ OURS = {
     "route_options_rejected": ("reason",),
     "config_reloads": ("result",),
     "certificate_expiry_seconds": ("name",),
+    "websocket_terminated": ("reason",),
     "connections_shed": ("reason",),
     "backend_selection_errors": ("reason",),
     "malformed_requests": ("reason",),

@@ -225,6 +225,16 @@ async def test_a_peer_that_left_is_seen_without_waiting() -> None:
         await until(lambda: stream.take() == b"", "the end")
 
 
+async def test_an_end_of_ours_is_told_and_what_the_client_still_says_is_heard() -> None:
+    """close_notify, then the end of TCP; RFC 8446 section 6.1 leaves the other way open."""
+    async with secured() as (stream, client):
+        assert not stream.half_closes
+        stream.end_writing()
+        assert await in_thread(client.recv) == b""
+        await in_thread(client.send, b"last words")
+        assert await stream.recv(soon()) == b"last words"
+
+
 async def test_closing_says_goodbye_and_resetting_does_not() -> None:
     """close_notify tells the client that the response was whole; after a reset it must not think so."""
     async with secured() as (stream, client):
