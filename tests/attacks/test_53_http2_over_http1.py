@@ -41,6 +41,7 @@ def _upgrade_settings() -> str:
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 def test_a_preface_is_refused(place: Site, over_tls: bool) -> None:
     """Attack 53: an HTTP/2 preface with a request behind it is 505 and close; no backend sees a byte."""
+    place.backend.clear()
     tls = Tls(sni=place.host, alpn=[b"h2", b"http/1.1"]) if over_tls else None
     place.refuses(_preface_and_request(place.host), 505, tls=tls)
     assert place.backend.received == []

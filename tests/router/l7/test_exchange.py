@@ -100,10 +100,10 @@ async def test_an_endpoint_that_is_being_dialled_is_busy(backend: EchoBackend) -
         dialer = one.live.snapshot.dialer
         dial = dialer.dial
 
-        async def dial_slowly(endpoint: Endpoint, by: float = math.inf) -> Upstream:
+        async def dial_slowly(endpoint: Endpoint, by: float = math.inf, within: float | None = None) -> Upstream:
             if not seen:
                 seen.append(await one.get(HOST))
-            return await dial(endpoint, by)
+            return await dial(endpoint, by, within)
 
         dialer.dial = dial_slowly  # type: ignore[method-assign]
         assert (await one.get(HOST)).status == 200
