@@ -337,7 +337,7 @@ class Attempt:
         await exchange.send(render_response_head(101, response.reason, fields))
         exchange.router.metrics.websocket_upgrades.inc()
         try:
-            await Tunnel(exchange, upstream).run()
+            await Tunnel(exchange, upstream, self.permit.route).run()
         finally:
             now = time.perf_counter()
             exchange.record.backend_time, exchange.record.app_time = now - self.clock, now - exchange.forwarded

@@ -35,13 +35,15 @@ _turn: Final = count()
 class Tunnel(Timed):
     """One upgraded connection; the wheel wakes it for its checks."""
 
-    __slots__ = ("_exchange", "_relay", "_seen", "_upstream")
+    __slots__ = ("_exchange", "_relay", "_route", "_seen", "_upstream")
 
-    def __init__(self, exchange: Exchange, upstream: Upstream) -> None:
+    def __init__(self, exchange: Exchange, upstream: Upstream, route: Route) -> None:
+        """`route`: what let the request in."""
         super().__init__()
         limits = exchange.snapshot.limits
         self._exchange = exchange
         self._upstream = upstream
+        self._route = route  # as it was when it last had endpoints
         self._relay = Relay(exchange.conn, upstream, limits.upgrade_idle_deadline, limits.client_write_stall)
         self._seen: tuple[object, object] | None = None
 
@@ -69,7 +71,10 @@ class Tunnel(Timed):
         seen = (live.snapshot, live.table)
         expired = binding is not None and binding.not_after is not None and binding.not_after < now
         if expired or self._seen is None or any(is_now is not was for is_now, was in zip(seen, self._seen, strict=True)):
-            decision = judge_today(exchange, self._upstream, now)
+            route = live.table.lookup(exchange.target.host, exchange.target.path)
+            if route is not None and route.pool.endpoints:
+                self._route = route
+            decision = judge_today(exchange, self._upstream, self._route, now)
             if isinstance(decision, Deny):
                 self._cut(decision)
                 return
@@ -86,10 +91,11 @@ class Tunnel(Timed):
         self._relay.end("denied")
 
 
-def judge_today(exchange: Exchange, upstream: Upstream, now_epoch: float) -> Decision | None:
-    """Both doors again, for a connection that is through them; None where nobody is registered: nothing is decided then."""
-    live, conn, host = exchange.router.live, exchange.conn, exchange.target.host
-    snapshot, table = live.snapshot, live.table
+def judge_today(exchange: Exchange, upstream: Upstream, route: Route, now_epoch: float) -> Decision:
+    """Both doors again, for a connection that is through them; where nobody is registered any more, by the last policy of the
+    route: who left takes no word back, but neither does that lift a denial of the operator's.
+    """
+    snapshot, conn, host = exchange.router.live.snapshot, exchange.conn, exchange.target.host
     conn.under(snapshot)
     domain = snapshot.domains.claim(host)
     bound = conn.check_today(snapshot, domain, now_epoch)
@@ -101,9 +107,6 @@ def judge_today(exchange: Exchange, upstream: Upstream, now_epoch: float) -> Dec
         hit = denied_request(lists, host, domain, caller) or barred(lists, upstream.endpoint) or _denied_peer(exchange, upstream)
         if hit is not None:
             return decide(bound, domain, caller, NO_POLICY, denied=hit)
-    route = table.lookup(host, exchange.target.path)
-    if route is None or not route.pool.endpoints:
-        return None
     decision = decide(bound, domain, caller, route.pool.policy)
     if not isinstance(decision, Allow) or not decision.scopes:
         return decision

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from authz.decision import Allow
 from authz.policy import NO_POLICY
 from registry.table import RouteTable
 from router.l7 import tunnel
@@ -147,7 +148,7 @@ async def test_a_change_that_denies_nothing_cuts_nobody(
 
 @pytest.mark.parametrize("host", [HOST, CALLED])
 @pytest.mark.parametrize("known", [True, False])
-async def test_a_route_without_endpoints_decides_nothing(
+async def test_a_route_without_endpoints_denies_nobody(
     backend: EchoBackend, clients: list[Client], monkeypatch: pytest.MonkeyPatch, host: str, known: bool
 ) -> None:
     """They may be shutting down, whether the route stays known (`empty_pool_timeout`) or not."""
@@ -158,10 +159,26 @@ async def test_a_route_without_endpoints_decides_nothing(
         await websocket(one, clients, host)
         route = one.live.table.lookup(host, "/")
         assert route is not None
+        await until(lambda: bool(found), "the first judgement")
+        found.clear()
         emptied = replace(route, pool=replace(route.pool, endpoints=(), policy=NO_POLICY))
         one.live.table = cast("RouteTable", SimpleNamespace(lookup=lambda *_: emptied)) if known else RouteTable()
-        await until(lambda: bool(found) and found[-1] is None, "the judgement")
+        await until(lambda: bool(found), "the judgement")
+        assert isinstance(found[-1], Allow)
         assert one.router.relays
+
+
+async def test_a_boundary_holds_where_nobody_is_registered_any_more(backend: EchoBackend, clients: list[Client]) -> None:
+    """Attack 26: an app that leaves its route does not take its callers out of the operator's reach."""
+    async with desk() as one:
+        one.register(CALLED, backend, options={"mtls_allowed_apps": "app-1"})
+        backend.always(echo)
+        client = await websocket(one, clients, CALLED)
+        one.live.table = RouteTable()
+        one.adopt(settings(mtls_domains=[mtls_domain(f"*.{EAST}", EAST_CA, orgs=["org-2"])]))
+        assert await in_thread(client.closed_by_server)
+        await one.idle()
+        assert one.counted("websocket_terminated") == {'reason="domain_orgs"': 1}
 
 
 async def test_a_relay_that_is_over_is_forgotten(backend: EchoBackend, clients: list[Client]) -> None:
