@@ -84,7 +84,7 @@ def test_a_user_agent_that_is_out_is_refused(at: At) -> None:
         assert place.ask(client).response.status == 200
 
 
-@pytest.mark.parametrize("path", ["/admin", "/ADMIN/x", "/%61dmin", "/x/../admin", "/admin;v=1"])
+@pytest.mark.parametrize("path", ["/admin", "/ADMIN/x", "/%61dmin", "/x/../admin", "/admin%3Bv=1"])
 def test_a_header_that_is_missing_is_refused(at: At, path: str) -> None:
     """R127, R130: below its path, in every spelling of it."""
     place = at(OPEN)
