@@ -71,9 +71,9 @@ class Tunnel(Timed):
         seen = (live.snapshot, live.table)
         expired = binding is not None and binding.not_after is not None and binding.not_after < now
         if expired or self._seen is None or any(is_now is not was for is_now, was in zip(seen, self._seen, strict=True)):
-            route = live.table.lookup(exchange.target.host, exchange.target.path)
-            if route is not None and route.pool.endpoints:
-                self._route = route
+            route = live.table.lookup(self._route.host, self._route.path or "/")
+            if route is not None and route.key == self._route.key and route.pool.endpoints:
+                self._route = route  # and not one that takes its requests now: that is another app's word
             decision = judge_today(exchange, self._upstream, self._route, now)
             if isinstance(decision, Deny):
                 self._cut(decision)

@@ -181,6 +181,24 @@ async def test_a_boundary_holds_where_nobody_is_registered_any_more(backend: Ech
         assert one.counted("websocket_terminated") == {'reason="domain_orgs"': 1}
 
 
+async def test_a_connection_is_judged_by_the_route_that_let_it_in(
+    backend: EchoBackend, clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by a nearer one that takes its requests now; a change of its own still cuts."""
+    found = judged(monkeypatch)
+    async with desk() as one:
+        one.register(f"*.{EAST}", backend, options={"mtls_allowed_apps": "app-1"})
+        backend.always(echo)
+        client = await websocket(one, clients, CALLED)
+        await until(lambda: bool(found), "the first judgement")
+        one.register(CALLED, backend, options={"mtls_allowed_apps": "app-2"})
+        await until(lambda: len(found) > 1, "the judgement by the new table")
+        await in_thread(client.send, frame(b"hello", masked=True))
+        assert await in_thread(client.recv) == frame(b"hello")
+        one.register(f"*.{EAST}", backend, options={"mtls_allowed_apps": "app-2"})
+        assert await in_thread(client.closed_by_server)
+
+
 async def test_a_relay_that_is_over_is_forgotten(backend: EchoBackend, clients: list[Client]) -> None:
     """By the router and by the wheel; the record has the bytes."""
     async with desk() as one:
