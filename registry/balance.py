@@ -31,9 +31,9 @@ _PROCESS_INSTANCE = re.compile(rf"({_GUID})(?::(\d{{1,10}}))?".encode())
 
 class NoEndpoint(NamedTuple):
     """Why there is none: `scope` (none the caller may reach), `instance` (not the one asked for),
-    `overloaded` (all have their fill of requests), `none` (no other left)."""
+    `overloaded` (all have their fill of requests), `unhealthy` (all fail the operator's checks), `none` (no other left)."""
 
-    reason: Literal["scope", "instance", "overloaded", "none"]
+    reason: Literal["scope", "instance", "overloaded", "unhealthy", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def choose(
     addresses tried before; `max_conns` bounds an endpoint's requests in flight, 0 = no bound; `zone` is the
     availability zone that a first attempt prefers, unless a hash decides; `fields` are the request's, in lower
     case, for the header of a hash. A TLS endpoint silent for its TTL comes after all others; where all that
-    could serve are marked as failed, their marks are lifted and one is taken. A `preferred`
+    could serve are marked as failed, their marks are lifted and one is taken; an unhealthy one never is. A `preferred`
     one comes before all algorithms, but only if it is among those that scopes and selector admit.
     """
     candidates: Sequence[Endpoint] = pool.endpoints
@@ -142,7 +142,8 @@ def in_scope(endpoint: Endpoint, scopes: frozenset[str], caller: Caller | None) 
 
 def mark_failed(endpoint: Endpoint, now: float, seconds: float = FAILED_FOR) -> None:
     """Pass the endpoint over for `seconds`, as long as another can be chosen."""
-    endpoint.pulse.failed_until = now + seconds
+    pulse = endpoint.pulse
+    pulse.failed_until = max(pulse.failed_until, now + seconds)
 
 
 def _preferred(
@@ -151,7 +152,11 @@ def _preferred(
     """The pinned endpoint; None where any other will do: it is gone, tried, marked as failed or has its fill. One that is
     silent for its TTL is asked all the same: its session is nowhere else, and a dial that fails says so.
     """
-    named = [each for each in candidates if pin.instance in (each.instance_id, each.address) and each.address not in exclude]
+    named = [
+        each
+        for each in candidates
+        if pin.instance in (each.instance_id, each.address) and each.address not in exclude and not each.pulse.unhealthy
+    ]
     for endpoint in named:
         pulse = endpoint.pulse
         if (not max_conns or pulse.in_flight < max_conns) and (pin.binding or pulse.failed_until <= now):
@@ -181,9 +186,10 @@ def _second_best(
 ) -> Sequence[Endpoint] | NoEndpoint:
     """None is fresh, unmarked and free: the marked fresh ones, else the silent ones, unmarked ones first."""
     untried = [endpoint for endpoint in candidates if endpoint.address not in exclude]
-    free = [endpoint for endpoint in untried if not max_conns or endpoint.pulse.in_flight < max_conns]
+    well = [endpoint for endpoint in untried if not endpoint.pulse.unhealthy]
+    free = [endpoint for endpoint in well if not max_conns or endpoint.pulse.in_flight < max_conns]
     if not free:
-        return NoEndpoint("overloaded" if untried else "none")
+        return NoEndpoint("overloaded" if well else "unhealthy" if untried else "none")
     fresh = [endpoint for endpoint in free if not endpoint.tls or endpoint.pulse.expires > now]
     group = fresh or free
     unmarked = [endpoint for endpoint in group if endpoint.pulse.failed_until <= now]

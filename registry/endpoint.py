@@ -11,6 +11,7 @@ seconds).
 Source: GoRouter's registry message and endpoint pool.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -28,12 +29,32 @@ Protocol = Literal["http1", "http2"]
 class Pulse:
     """The liveness of one endpoint of one route, shared by all generations of the table that hold it."""
 
-    __slots__ = ("expires", "failed_until", "in_flight")
+    __slots__ = ("expires", "failed_until", "in_flight", "row", "unhealthy")
 
     def __init__(self, expires: float = 0.0) -> None:
         self.expires = expires  # monotonic seconds; past it the endpoint has been silent for its TTL
         self.failed_until = 0.0  # monotonic seconds; not chosen before, as long as another can be
         self.in_flight = 0  # requests sent whose response head is not in yet
+        self.unhealthy = False  # the operator's health check took it out; then failed_until is for ever
+        self.row = 0  # results in a row that speak against what `unhealthy` says
+
+    def checked(self, *, passed: bool, needed: int) -> bool:
+        """Take the result of a health check; True where it is the last `needed` in a row to change what the endpoint is."""
+        if passed is not self.unhealthy:
+            self.row = 0
+            return False
+        self.row += 1
+        if self.row < needed:
+            return False
+        if passed:
+            self.lift()
+        else:
+            self.row, self.unhealthy, self.failed_until = 0, True, math.inf
+        return True
+
+    def lift(self) -> None:
+        """Let an unhealthy endpoint back into the choice."""
+        self.row, self.unhealthy, self.failed_until = 0, False, 0.0
 
 
 class Turn:

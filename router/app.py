@@ -33,6 +33,7 @@ from router.config.load import load
 from router.config.model import Config
 from router.connection import Connections
 from router.downstream import Downstream
+from router.health_checks import HealthChecks
 from router.inspect.handlers import inspect_handlers
 from router.l7.serve_http1 import serve_http1
 from router.l7.state import Router
@@ -78,6 +79,7 @@ class App:
         self._active = ActiveApps() if config.publish_active_apps_interval else None
         self._subscriber = self._make_subscriber(config)
         self._tap = Tap()
+        self._health_checks = HealthChecks(self._live, loop, self._metrics, self._log.named("health-check"))
         router = Router(
             self._live,
             loop,
@@ -122,6 +124,7 @@ class App:
         for listener in self._listeners.values():
             listener.open()
         self._spawn(self._subscriber.run())
+        self._spawn(self._health_checks.run())
         self._spawn(self._become_healthy(config))
         self._handle_signals()
         flusher = self._loop.call_later(FLUSH_SECONDS, self._flush)
@@ -256,6 +259,7 @@ class App:
         if not self._draining:
             self._sync_listeners(config, {})
         self._live.snapshot = snapshot
+        self._health_checks.settings_changed()
         if snapshot.idle is not old.idle:
             old.idle.close()
         elif not snapshot.deny.empty:
@@ -402,6 +406,7 @@ class App:
         metrics.websocket_open.source = lambda: len(self._relays)
         metrics.connections_open.source = lambda: len(self._connections)
         metrics.access_log_dropped.source = lambda: self._access_log.dropped
+        metrics.backends_unhealthy.source = lambda: self._health_checks.unhealthy
         metrics.log_dropped.source = lambda: self._stdout.dropped
         metrics.log_pending_bytes.source = lambda: self._stdout.pending
         metrics.certificate_expiry_seconds.source = lambda: self._live.snapshot.contexts.expiries()

@@ -29,6 +29,7 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.l7",),
     ("router.live",),
     ("router.config.compile",),
+    ("router.health_checks",),
     ("router.inspect",),
     ("router.bosh",),
     ("router.nats",),

@@ -98,6 +98,8 @@ EXAMPLES: Final[dict[Where, object]] = {
     ("http_rewrite", "responses", "remove_headers"): [{"name": "X-Powered-By"}],
     ("backends", "cert_chain"): "((gorouter_backend_tls.certificate))",
     ("backends", "private_key"): "((gorouter_backend_tls.private_key))",
+    ("backend_health_check", "path"): "/healthz",
+    ("backend_health_check", "hosts"): ["*.apps.mtls.internal"],
     ("ca_certs",): [_CERTIFICATE],
     ("nats", "cert_chain"): "((nats_client_cert.certificate))",
     ("nats", "private_key"): "((nats_client_cert.private_key))",

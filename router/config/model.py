@@ -36,6 +36,7 @@ from router.config.scalars import (
 )
 from router.config.sections import (
     AccessLogConfig,
+    BackendHealthCheck,
     Backends,
     CertificateMetadata,
     HttpRewrite,
@@ -144,6 +145,9 @@ class Config(BaseModel):
 
     # Backends
     backends: Backends = entry(Backends, "how endpoints are reached")
+    backend_health_check: BackendHealthCheck = entry(
+        BackendHealthCheck, "checks that only remove: an endpoint serves if it is registered, and passes where it is checked"
+    )
     ca_certs: tuple[Certificates, ...] = entry((), ("PEM or paths: authorities of the backends, beside the system's"), repr=False)
     skip_ssl_validation: Bool = entry(False, ("true: backends' certificates are not verified. Never outside a test"))
     balancing_algorithm: Literal["round-robin", "least-connection"] = entry(

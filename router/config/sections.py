@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
+from registry.hostname import covers
 from router.config.domains import STRICT, entry
 from router.config.names_file import NamesFile
 from router.config.pem import (
@@ -26,10 +27,12 @@ from router.config.scalars import (
     Bool,
     Buckets,
     Count,
+    Duration,
     EndlessAtZero,
     FieldName,
     FieldValue,
     ListenAddress,
+    Pattern,
     Port,
     Secret,
     ServerName,
@@ -39,6 +42,7 @@ from router.config.scalars import (
 )
 
 NO_SECRET = SecretStr("")
+_SHORTEST = 0.05
 
 
 class TlsPair(BaseModel):
@@ -172,6 +176,34 @@ class Backends(_ClientPair):
         15.0, "no attempt begins so long after its request came, 0: no limit. Room for three dials that time out"
     )
     max_conns: Count = entry(500, ("requests in flight an endpoint, 0: any number. BOSH's default protects slow apps"))
+
+
+class BackendHealthCheck(BaseModel):
+    """Asks the registered endpoints whether they are well; takes out of the choice those that are not, and does no more."""
+
+    model_config = STRICT
+    path: Text = entry("", "asked for at each endpoint by GET; 2xx, 3xx pass; absent: no checks", pattern=r"^(/[!$-~]{0,200})?$")
+    hosts: tuple[Pattern, ...] = entry((), "hosts, or `*.suffix`, whose endpoints are checked; absent: those of every route")
+    interval: Duration = entry(10.0, "between two checks of an endpoint, a tenth more or less; each router asks for itself")
+    timeout: Duration = entry(2.0, "one check, from dialling to the answer's head")
+    unhealthy_threshold: Count = entry(3, "failed checks in a row that take an endpoint out: one lost packet must not")
+    healthy_threshold: Count = entry(2, "passed checks in a row that let it back in")
+
+    @model_validator(mode="after")
+    def _in_bounds(self) -> Self:
+        if self.interval < _SHORTEST or self.timeout < _SHORTEST:
+            raise mistake("interval and timeout of at least 50ms", "shorter checks find no more and cost a core")
+        if not (self.unhealthy_threshold and self.healthy_threshold):
+            raise mistake("thresholds of at least 1", "1 acts on the first result")
+        return self
+
+    @property
+    def on(self) -> bool:
+        return bool(self.path)
+
+    def wants(self, host: str) -> bool:
+        """Are the endpoints of this route's host checked?"""
+        return self.on and (not self.hosts or any(covers(pattern, host) for pattern in self.hosts))
 
 
 class HeaderToAdd(BaseModel):

@@ -258,6 +258,7 @@ def _endpoint_json(endpoint: Endpoint, now: float, deny: DenyLists) -> dict[str,
         "age_seconds": round(max(endpoint.ttl - left, 0.0), 3),
         "expires_in_seconds": round(left, 3),
         "in_flight": pulse.in_flight,
-        "failed": pulse.failed_until > now,
+        "failed": pulse.failed_until > now and not pulse.unhealthy,
+        "healthy": not pulse.unhealthy,
         "denied": None if denied is None else denied.detail,
     }

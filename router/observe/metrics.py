@@ -169,6 +169,12 @@ class Metrics:
         self.backend_selection_errors = self._counters(
             "backend_selection_errors", "Requests for which no endpoint could be chosen, by reason.", "reason"
         )
+        self.backend_health_checks = self._counters(
+            "backend_health_checks", "Health checks of endpoints, by result (`passed` or why not).", "result"
+        )
+        self.backends_unhealthy = self._sampled(
+            "gauge", "backends_unhealthy", "Endpoints of routes that failed health checks keep out of the choice."
+        )
         self.backend_dial_seconds = self._histogram(
             "backend_dial_seconds", "Seconds a new backend connection took, TLS left out.", DIAL_BUCKETS
         )

@@ -550,3 +550,41 @@ def test_a_pin_comes_before_every_algorithm(balancing: Balancing, value: str) ->
     assert pinned(among, Pin("i-9", binding=True), zone="z3", fields=tenant(value)) == ["none"]
     if not (balancing.algorithm == "hash" and value):
         assert pinned(among, Pin("i-9"), 3, zone="z3", fields=tenant(value)) == ["3", "3", "3"]
+
+
+def unhealthy(one: Endpoint) -> Endpoint:
+    assert one.pulse.checked(passed=False, needed=1)
+    return one
+
+
+ALGORITHMS = ("round-robin", "least-connection", "hash")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_unhealthy_endpoint_is_not_eligible(algorithm: Any) -> None:
+    """R39: by no algorithm, while another is there and while none is; and marks of requests change nothing about it."""
+    by = Balancing(algorithm, "x" if algorithm == "hash" else "")
+    out, well = unhealthy(endpoint(1)), endpoint(2)
+    mark_failed(well, NOW)
+    mark_failed(out, NOW)
+    assert taken(pool(out, well, balancing=by), 3) == ["2", "2", "2"]
+    assert taken(pool(out, unhealthy(endpoint(3)), balancing=by), 2) == ["unhealthy", "unhealthy"]
+    assert out.pulse.failed_until > NOW + 1e9
+    out.pulse.lift()
+    assert taken(pool(out, balancing=by)) == ["1"]
+
+
+def test_a_check_that_passes_does_not_make_up_for_a_scope_a_bound_or_silence() -> None:
+    """R41: registered, in scope and free come first; `overloaded` is said of those that are well."""
+    full, out = endpoint(1), unhealthy(endpoint(2))
+    full.pulse.in_flight = 1
+    assert NoEndpoint("overloaded") == choose(pool(full, out), NONE, None, NOW, max_conns=1)
+    assert NoEndpoint("scope") == choose(pool(full, out), frozenset({"org"}), CALLER, NOW)
+
+
+@pytest.mark.parametrize("binding", [True, False])
+def test_a_cookie_does_not_lead_to_an_unhealthy_endpoint(binding: bool) -> None:
+    """R39: a pin to it goes to another, or, where it binds, nowhere."""
+    out, well = unhealthy(endpoint(1)), endpoint(2)
+    found = choose(pool(out, well), NONE, None, NOW, preferred=Pin(out.address, binding))
+    assert found == (NoEndpoint("none") if binding else well)

@@ -1,5 +1,6 @@
 """Tests of registry/endpoint.py: frozen values, equal by what was registered."""
 
+import math
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -67,3 +68,27 @@ def test_tags_are_a_mapping_equal_by_content() -> None:
     assert both.get("space_id") is None
     assert (Tags(), len(both)) == (NO_TAGS, 2)
     assert "component" in repr(both)
+
+
+def test_results_in_a_row_change_what_an_endpoint_is_and_others_begin_the_row_anew() -> None:
+    """R39: three failed in a row take it out, two passed let it back in."""
+    pulse = Pulse()
+
+    def take(results: str) -> list[bool]:
+        return [pulse.checked(passed=each == "+", needed=2 if each == "+" else 3) for each in results]
+
+    assert take("+--+--") == [False] * 6
+    assert take("-") == [True]
+    assert (pulse.unhealthy, pulse.failed_until) == (True, math.inf)
+    assert take("-+-+-") == [False] * 5
+    assert take("++") == [False, True]
+    assert (pulse.unhealthy, pulse.failed_until) == (False, 0.0)
+    assert take("--") == [False, False]
+
+
+def test_a_passing_check_lifts_no_other_mark() -> None:
+    """R42: it says nothing of what requests found out."""
+    pulse = Pulse(expires=5.0)
+    pulse.failed_until = 99.0
+    assert [pulse.checked(passed=True, needed=1) for _ in range(3)] == [False] * 3
+    assert (pulse.expires, pulse.failed_until) == (5.0, 99.0)

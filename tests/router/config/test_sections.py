@@ -43,6 +43,12 @@ def test_a_server_certificate_says_its_names() -> None:
         ({"tls_pem": [{"cert_chain": PAIR.chain_pem}]}, "tls_pem[0].private_key"),
         ({"backends": {"cert_chain": PAIR.chain_pem}}, "backends"),
         ({"backends": {"max_attempts": -1}}, "backends.max_attempts"),
+        ({"backend_health_check": {"path": "healthz"}}, "backend_health_check.path"),
+        ({"backend_health_check": {"path": "/a b"}}, "backend_health_check.path"),
+        ({"backend_health_check": {"hosts": ["*"]}}, "backend_health_check.hosts[0]"),
+        ({"backend_health_check": {"interval": "1ms"}}, "backend_health_check"),
+        ({"backend_health_check": {"timeout": 0}}, "backend_health_check"),
+        ({"backend_health_check": {"healthy_threshold": 0}}, "backend_health_check"),
         ({"status": {"tls": {"key": PAIR.key_pem}}}, "status.tls"),
         ({"prometheus": {"cert_path": PAIR.chain_pem}}, "prometheus"),
         ({"prometheus": {"ca_path": AUTHORITY.pem}}, "prometheus"),
@@ -87,3 +93,18 @@ def test_older_subjects_have_their_spelling() -> None:
     rule = {"issuer_in_chain": {"organisation": "Example", "organisation_unit": ["CA"], "common_name": "x"}}
     subject = config({"verify_client_certificate_metadata": [rule]}).verify_client_certificate_metadata[0]
     assert (subject.issuer_in_chain.organization, subject.issuer_in_chain.organizational_unit) == (("Example",), ("CA",))
+
+
+@pytest.mark.parametrize(
+    ("section", "wanted"),
+    [
+        ({}, []),
+        ({"hosts": ["*.a.example"]}, []),
+        ({"path": "/healthz"}, ["x.a.example", "*.a.example", "b.example"]),
+        ({"path": "/", "hosts": ["*.A.example", "c.example"]}, ["x.a.example", "*.a.example"]),
+    ],
+)
+def test_without_a_path_nobody_is_checked_and_with_hosts_only_those(section: dict[str, Any], wanted: list[str]) -> None:
+    """R39: off unless the operator asks for it."""
+    checks = config({"backend_health_check": section}).backend_health_check
+    assert [host for host in ("x.a.example", "*.a.example", "b.example") if checks.wants(host)] == wanted

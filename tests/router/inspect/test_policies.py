@@ -82,7 +82,7 @@ def test_a_route_is_told_with_its_policy_its_owner_and_its_endpoints(snapshot: S
     assert shown == {
         "address": "127.0.0.1:9", "app": "orders", "instance_id": "orders-3-9", "instance_index": "3", "tls": False,
         "server_cert_domain_san": None, "protocol": "http1", "availability_zone": None, "isolation_segment": None, "tags": TAGS,
-        "ttl_seconds": 120, "age_seconds": 10.5, "expires_in_seconds": 109.5, "in_flight": 2, "failed": True,
+        "ttl_seconds": 120, "age_seconds": 10.5, "expires_in_seconds": 109.5, "in_flight": 2, "failed": True, "healthy": True,
         "denied": None,
     }  # fmt: skip
 
