@@ -180,7 +180,7 @@ async def test_checks_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
             one.register(f"h{number}.open.example", 1000 + number)
         deadlines: list[float] = []
 
-        async def dial(endpoint: Endpoint, by: float = 0.0) -> Upstream:
+        async def dial(endpoint: Endpoint, by: float = 0.0, within: float | None = None) -> Upstream:
             deadlines.append(by - one.loop.time())
             await asyncio.Event().wait()
             raise AssertionError
@@ -203,9 +203,9 @@ async def test_a_round_takes_its_interval(make_backend: Make) -> None:
         started: list[float] = []
         dial = one.live.snapshot.dialer.dial
 
-        async def noted(endpoint: Endpoint, by: float = 0.0) -> Upstream:
+        async def noted(endpoint: Endpoint, by: float = 0.0, within: float | None = None) -> Upstream:
             started.append(one.loop.time())
-            return await dial(endpoint, by)
+            return await dial(endpoint, by, within)
 
         one.live.snapshot.dialer.dial = noted  # type: ignore[method-assign]
         async with checking(one):
