@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.behaviour.conftest import At, json_log
-from tests.behaviour.place import FORBIDDEN, MISDIRECTED, Place, make_place
+from tests.behaviour.place import FORBIDDEN, MISDIRECTED, places_of
 from tests.support.certs import CA, Credential
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
@@ -43,17 +43,7 @@ def gate_registrar(nats_server: NatsServer, gate: RouterProcess) -> Iterator[Reg
 
 @pytest.fixture
 def at(gate: RouterProcess, gate_registrar: Registrar) -> Iterator[At]:
-    places: list[Place] = []
-
-    def make(domain: str, options: object = None, **more: Any) -> Place:
-        place = make_place(gate, gate_registrar, domain)
-        places.append(place)
-        place.register(options, **more)
-        return place
-
-    yield make
-    for place in places:
-        place.leave()
+    yield from places_of(gate, gate_registrar)
 
 
 def test_a_hit_is_logged_and_counted(at: At, gate: RouterProcess) -> None:
