@@ -16,8 +16,8 @@ from registry.names import Names
 from registry.sieve import Sieve, barred
 from registry.table import RouteTable
 from router.backend.dial import Dialer
+from router.backend.http1 import Http1Upstream
 from router.backend.pool import IdlePool
-from router.backend.upstream import Upstream
 from router.config.model import Config
 from router.l7.error_page import ErrorPage
 from router.l7.hygiene import HeaderPolicy
@@ -67,7 +67,7 @@ class Snapshot:
             return self.sticky
         return with_session(self.sticky, pool.session_cookie, secure=self.config.secure_cookies)
 
-    def bars(self, upstream: Upstream) -> bool:
+    def bars(self, upstream: Http1Upstream) -> bool:
         """Is an idle backend connection one that a deny list forbids, by its endpoint or by who was really reached?"""
         return barred(self.deny, upstream.endpoint) is not None or not upstream.passes(self.deny)
 

@@ -39,6 +39,7 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.l7.denial",),
     ("router.l7.tunnel",),
     ("router.l7.attempt",),
+    ("router.l7.doors",),
     ("router.l7.exchange",),
     ("router.l7.serve_http1",),
     ("router.connection",),
@@ -78,6 +79,8 @@ MAX_FUNCTION_LINES = 60
 
 UNMIRRORED = {
     "router.__main__": "one line; every router of the tests is started through it",
+    "router.backend.round_trip": "a protocol without a line that runs",
+    "router.l7.response_writer": "a protocol without a line that runs",
 }
 """Modules without a test file of their own name, each with the reason."""
 

@@ -1,6 +1,6 @@
 """One new backend connection: resolve, connect, and for TLS endpoints verify who answers.
 
-Promise: an `Upstream` that is connected and, for TLS, whose certificate chains to the configured roots and names
+Promise: an `Http1Upstream` that is connected and, for TLS, whose certificate chains to the configured roots and names
 `server_cert_domain_san` (a DNS name; the common name never counts), or, where a registration gives none, the address itself
 as an IP SAN. Everything else is a `Fault` from the fault table; nothing was sent. Deadlines: dial and handshake each have
 their own. No byte goes to an address that the operator has denied, by whatever name it was reached.
@@ -21,42 +21,15 @@ from OpenSSL import SSL, crypto
 
 from authz.deny import NO_DENY, DenyLists, denied_address
 from registry.endpoint import Endpoint
-from router.backend.upstream import Upstream
-from router.faults import Fault, Kind
+from router.backend.http1 import HANDSHAKE_FAULTS, Http1Upstream
+from router.faults import Fault
 from router.net.deadline import Wheel
 from router.net.stream import Stream
 from router.tls.certificates import PrivateKey, name_matches, subject_alternative_names
 from router.tls.session import HandshakeError, SessionError, TlsStream
 
-_HANDSHAKE_FAULTS: Final[dict[str, Kind]] = {
-    "not_tls": "tls_not_spoken",
-    "unknown_ca": "tls_untrusted",
-    "bad_certificate": "tls_untrusted",
-    "bad_ca": "tls_untrusted",
-    "bad_purpose": "tls_untrusted",
-    "bad_signature": "tls_untrusted",
-    "path_length": "tls_untrusted",
-    "name_constraint": "tls_untrusted",
-    "expired": "tls_expired",
-    "not_yet_valid": "tls_expired",
-    "certificate_required": "tls_client_certificate_rejected",
-    "alert_unknown_ca": "tls_client_certificate_rejected",
-    "alert_bad_certificate": "tls_client_certificate_rejected",
-}
 _OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
 """What this machine lacks (descriptors, memory, local ports) says nothing about an endpoint."""
-
-
-def why_reset(error: OSError, upstream: Upstream) -> Kind:
-    """What a failed first write or read means: a backend of TLS 1.3 says only now that it refuses our certificate."""
-    if isinstance(error, SessionError) and not upstream.reused:
-        kind = _HANDSHAKE_FAULTS.get(error.reason)
-        if kind == "tls_client_certificate_rejected":
-            return kind
-    stream = upstream.stream
-    if isinstance(error, BrokenPipeError) and not upstream.reused and isinstance(stream, TlsStream) and stream.has_unread_alert():
-        return "tls_client_certificate_rejected"
-    return "connection_reset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +96,7 @@ class Dialer:
         self._handshake_timeout = handshake_timeout
         self._probe = math.ceil(probe_interval)
 
-    async def dial(self, endpoint: Endpoint, by: float = math.inf, within: float | None = None) -> Upstream:
+    async def dial(self, endpoint: Endpoint, by: float = math.inf, within: float | None = None) -> Http1Upstream:
         """Raises Fault. `by` (seconds of the loop's clock) ends it where that is sooner than every dial's deadlines; `within`
         (seconds) is the connect's where it is not the usual one.
         """
@@ -134,7 +107,7 @@ class Dialer:
             raise Fault("dial_denied", hit.detail)
         resolved = time.perf_counter()
         stream = await self._connect(family, address, until)
-        upstream = Upstream(stream, endpoint)
+        upstream = Http1Upstream(stream, endpoint)
         self._check_peer(upstream)
         upstream.dns_time = resolved - started
         upstream.dial_time = time.perf_counter() - resolved
@@ -146,7 +119,7 @@ class Dialer:
             upstream.tls_time = time.perf_counter() - before
         return upstream
 
-    def _check_peer(self, upstream: Upstream) -> None:
+    def _check_peer(self, upstream: Http1Upstream) -> None:
         """Who answered may be another than was asked for: 0.0.0.0 is this machine, and `10.1` is an address too."""
         try:
             hit = upstream.denied(self._deny)
@@ -214,7 +187,7 @@ class Dialer:
             stream.hear_verdict()
         except (HandshakeError, SessionError) as error:
             stream.reset()
-            raise Fault(_HANDSHAKE_FAULTS.get(error.reason, "tls_handshake_failed"), error.detail) from error
+            raise Fault(HANDSHAKE_FAULTS.get(error.reason, "tls_handshake_failed"), error.detail) from error
         except TimeoutError as error:
             stream.reset()
             raise Fault("tls_handshake_timeout") from error

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from registry.endpoint import Endpoint
-from router.backend.upstream import Upstream
+from router.backend.http1 import Http1Upstream
 
 Key = tuple[str, bool, str]
 """address, TLS, expected name: a connection verified for one name is never used for another."""
@@ -30,9 +30,9 @@ class IdlePool:
         self.per_endpoint = per_endpoint
         self.idle_seconds = idle_seconds
         self.size = 0
-        self._idle: dict[Key, deque[Upstream]] = {}
+        self._idle: dict[Key, deque[Http1Upstream]] = {}
 
-    def take(self, endpoint: Endpoint) -> Upstream | None:
+    def take(self, endpoint: Endpoint) -> Http1Upstream | None:
         """The most recently used connection to `endpoint`, marked as reused."""
         waiting = self._idle.get(key_of(endpoint))
         if not waiting:
@@ -42,7 +42,7 @@ class IdlePool:
         upstream.reused = True
         return upstream
 
-    def give(self, upstream: Upstream) -> None:
+    def give(self, upstream: Http1Upstream) -> None:
         """Keep `upstream`, or close it where the pool is full or bytes are left over."""
         key = key_of(upstream.endpoint)
         waiting = self._idle.get(key)
@@ -59,7 +59,7 @@ class IdlePool:
         stream.wheel.arm(upstream.rest, stream.loop.time() + self.idle_seconds)
         stream.watch(upstream.rest.expire)
 
-    def evict(self, upstream: Upstream) -> None:
+    def evict(self, upstream: Http1Upstream) -> None:
         """Close a connection that is idle here."""
         self._remove(upstream)
         upstream.close()
@@ -69,7 +69,7 @@ class IdlePool:
         for upstream in list(self._idle.get(key_of(endpoint), ())):
             self.evict(upstream)
 
-    def sweep(self, unwanted: Callable[[Upstream], bool]) -> None:
+    def sweep(self, unwanted: Callable[[Http1Upstream], bool]) -> None:
         """Close every idle connection that is unwanted."""
         for waiting in list(self._idle.values()):
             for upstream in [one for one in waiting if unwanted(one)]:
@@ -80,7 +80,7 @@ class IdlePool:
             for upstream in list(waiting):
                 self.evict(upstream)
 
-    def _remove(self, upstream: Upstream) -> None:
+    def _remove(self, upstream: Http1Upstream) -> None:
         if upstream.rest.keeper is None:
             return
         upstream.rest.keeper = None

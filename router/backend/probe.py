@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from registry.endpoint import Endpoint
-from router.backend.dial import Dialer, why_reset
-from router.backend.upstream import Upstream
+from router.backend.dial import Dialer
+from router.backend.http1 import Http1Upstream
 from router.faults import Fault
 from router.wire.http1 import HeadLimits, ResponseHead, parse_response_head, render_request_head
 
@@ -59,13 +59,13 @@ async def probe(dialer: Dialer, endpoint: Endpoint, data: bytes, limits: HeadLim
     except Fault as fault:
         return Result(fault.kind, fault.detail)
     except OSError as error:
-        return Result(why_reset(error, upstream), str(error))
+        return Result(upstream.why_reset(error), str(error))
     finally:
         upstream.close()
     return Result("passed" if status in GOOD else "bad_status", str(status))
 
 
-async def _final_head(upstream: Upstream, limits: HeadLimits, until: float) -> ResponseHead:
+async def _final_head(upstream: Http1Upstream, limits: HeadLimits, until: float) -> ResponseHead:
     """Raises Fault, TimeoutError, OSError."""
     data = bytearray()
     searched = interim = 0

@@ -14,9 +14,9 @@ import time
 from typing import Final
 
 from registry.endpoint import Endpoint
-from router.backend.dial import why_reset
+from router.backend.http1 import Http1Upstream
 from router.backend.retry import Sent
-from router.backend.upstream import Upstream
+from router.backend.round_trip import RoundTrip
 from router.faults import Fault, Kind
 from router.l7.header_policy import KEEP, Verdicts
 from router.l7.hygiene import request_fields, response_fields, vcap_trace
@@ -25,31 +25,20 @@ from router.l7.sticky import sticky_cookies
 from router.l7.target import trimmed
 from router.l7.tunnel import Tunnel
 from router.l7.upgrade import switched_fields
-from router.net.channel import Body, BodyMalformed, BodyTruncated
-from router.wire.http1 import (
-    CHUNKED,
-    UNTIL_CLOSE,
-    Fields,
-    ResponseHead,
-    encode_chunk,
-    encode_last_chunk,
-    parse_response_head,
-    render_request_head,
-    render_response_head,
-)
+from router.net.body import BodyMalformed, BodyReader, BodyTruncated
+from router.wire.http1 import Fields, ResponseHead
 
 _LOOK_SECONDS: Final = 1.0
 """How often a client is looked after whose body the backend is slow to read."""
 
 _LATE: Final = frozenset({"dial_timeout", "tls_handshake_timeout"})
-_TOO_LARGE: Final = frozenset({"head_too_large", "start_line_too_long", "too_many_fields"})
 
 
 class Attempt:
     """Takes the `Permit`: nothing is forwarded without one."""
 
     __slots__ = (
-        "broken", "bytes_left", "clock", "endpoint", "exchange", "permit", "pump", "response_began", "taken", "until", "upstream",
+        "bytes_left", "clock", "endpoint", "exchange", "permit", "pump", "taken", "trip", "until",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, permit: Permit, endpoint: Endpoint) -> None:
@@ -59,49 +48,49 @@ class Attempt:
         seconds, own = exchange.snapshot.limits.endpoint_deadline, permit.route.pool.limits
         self.until = exchange.started + (seconds if own is None else min(seconds, own.seconds))
         self.clock = time.perf_counter()
-        self.upstream: Upstream | None = None
+        self.trip: RoundTrip | None = None
         self.pump: asyncio.Task[None] | None = None
         self.bytes_left = False
         self.taken = False  # has the backend been sent the whole request?
-        self.broken: Fault | None = None  # what ended the request's body early
-        self.response_began = False
 
     def sent(self) -> Sent:
         """How far this attempt got."""
-        reused = self.upstream is not None and self.upstream.reused
-        return Sent(self.bytes_left, reused, self.response_began, self.exchange.whole is not None)
+        trip, kept = self.trip, self.exchange.whole is not None
+        if trip is None:
+            return Sent(self.bytes_left, False, False, kept)
+        return Sent(self.bytes_left, trip.reused, trip.response_began, kept)
 
     async def run(self) -> None:
         """Raises Fault."""
         exchange, pulse = self.exchange, self.endpoint.pulse
-        upstream = self.upstream
-        if upstream is None:
-            upstream = await self.connect()
+        trip = self.trip
+        if trip is None:
+            trip = await self.connect()
         pulse.in_flight += 1
         waiting = True
         try:
-            await self._send_request(upstream)
+            await self._send_request(trip)
             if self.pump is None:
-                exchange.conn.stream.watch(self._client_stirred)
-            response = await self._read_response_head(upstream)
+                exchange.writer.watch(self._client_left)
+            response = await self._read_response_head(trip)
             pulse.in_flight -= 1
             waiting = False
             if response.status == 101:
-                await self._switch(upstream, response)
+                await self._switch(trip, response)
             else:
-                await self._relay(upstream, response)
+                await self._relay(trip, response)
         except BaseException:
-            upstream.close()
+            trip.close()
             raise
         finally:
-            exchange.conn.stream.watch(None)
+            exchange.writer.watch(None)
             if waiting:
                 pulse.in_flight -= 1
             if self.pump is not None:
                 await self._stop_pump(self.pump)
         exchange.router.metrics.total_requests.labels(exchange.component).value += 1
 
-    async def connect(self) -> Upstream:
+    async def connect(self) -> RoundTrip:
         """A pooled connection that is still alive as far as can be known, else a new one. Raises Fault."""
         exchange, endpoint = self.exchange, self.endpoint
         snapshot = exchange.snapshot
@@ -109,19 +98,20 @@ class Attempt:
             # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
             if upstream.stream.quiet() and (upstream.passed is snapshot.deny or upstream.passes(snapshot.deny)):
                 exchange.record.local_address = upstream.local_address
-                self.upstream = upstream
+                self.trip = upstream
                 return upstream
             upstream.close()
         within = None if exchange.upgrade is None else snapshot.limits.upgrade_dial_deadline
         endpoint.pulse.in_flight += 1  # the least busy is not the one that nobody gets through to, nor is its place free
         try:
-            upstream = self.upstream = await snapshot.dialer.dial(endpoint, self.until, within)
+            upstream = self.trip = await snapshot.dialer.dial(endpoint, self.until, within)
         except Fault as fault:
             if fault.kind in _LATE and exchange.router.loop.time() >= self.until:
                 raise Fault("endpoint_timeout", "dialling") from fault
             raise
         finally:
             endpoint.pulse.in_flight -= 1
+        upstream.home = snapshot.idle
         record = exchange.record
         record.local_address = upstream.local_address
         record.dns_time, record.dial_time, record.tls_time = upstream.dns_time, upstream.dial_time, upstream.tls_time
@@ -130,40 +120,41 @@ class Attempt:
 
     def close(self) -> None:
         """End an attempt of which no byte was sent."""
-        if self.upstream is not None:
-            self.upstream.close()
+        if self.trip is not None:
+            self.trip.close()
 
     # ---- the request
 
-    async def _send_request(self, upstream: Upstream) -> None:
+    async def _send_request(self, trip: RoundTrip) -> None:
         """The head, with the body where it is here as a whole; a longer one goes its own way beside the response."""
-        whole = self.exchange.whole
-        data = self._render_head()
-        stream = upstream.stream
+        exchange = self.exchange
+        head, whole = exchange.head, exchange.whole
+        fields: Fields = []
+        target = self._prepare(fields)
         try:
-            rest = stream.push(data + whole if whole else data)
+            rest = trip.start(head.method, target, fields, head.body, whole)
             self.bytes_left = True
-            if rest is not None:
-                await stream.send(rest, self.until)
+            while rest is not None:
+                await trip.writable(self.until)
+                rest = trip.push(rest)
         except TimeoutError:
             raise Fault("endpoint_timeout", "sending") from None
         except OSError as error:
-            raise Fault(why_reset(error, upstream), str(error)) from error
+            raise Fault(trip.why_reset(error), str(error)) from error
         self.taken = whole is not None
         if not self.taken:
-            self.pump = self.exchange.router.loop.create_task(self._send_body(upstream))
+            self.pump = exchange.router.loop.create_task(self._send_body(trip))
 
-    def _render_head(self) -> bytes:
+    def _prepare(self, fields: Fields) -> bytes:
+        """The request as the endpoint may see it: its fields into `fields`, and its target."""
         exchange = self.exchange
         head, conn, snapshot = exchange.head, exchange.conn, exchange.snapshot
         mode, form = snapshot.xfcc_for(self.permit.domain)
         xfcc = conn.client.xfcc(form) if conn.client is not None else None
         start = b"%d" % (exchange.record.started_at * 1000)
-        fields = request_fields(head, conn.facts, snapshot.headers, mode, xfcc, exchange.ids, self.endpoint, start)
+        fields += request_fields(head, conn.facts, snapshot.headers, mode, xfcc, exchange.ids, self.endpoint, start)
         if conn.facts.trusted:
             exchange.describe_forwarded(fields)
-        if head.body == CHUNKED:
-            fields.append((b"Transfer-Encoding", b"chunked"))
         if head.expect_continue and exchange.whole is None:
             fields.append((b"Expect", b"100-continue"))
         if exchange.upgrade is not None:
@@ -171,8 +162,7 @@ class Attempt:
         elif snapshot.idle.per_endpoint <= 0:
             fields.append((b"Connection", b"close"))
         own = self.permit.route.pool.limits
-        raw = exchange.target.raw if own is None or not own.trims else self._trim(fields)
-        return render_request_head(head.method, raw, fields)
+        return exchange.target.raw if own is None or not own.trims else self._trim(fields)
 
     def _trim(self, fields: Fields) -> bytes:
         """The target as this endpoint asked for it; what was removed is told as other proxies tell it."""
@@ -185,24 +175,24 @@ class Attempt:
         fields.append((b"X-Forwarded-Prefix", route.pool.context_path.encode("latin-1")))
         return raw
 
-    async def _send_body(self, upstream: Upstream) -> None:
+    async def _send_body(self, trip: RoundTrip) -> None:
         """The request body, piece by piece, in a task of its own. Whatever ends it early is raised where the response is
         awaited.
         """
         try:
-            if await self._pump_body(upstream):
-                self.exchange.conn.stream.watch(self._client_stirred)
+            if await self._pump_body(trip):
+                self.exchange.writer.watch(self._client_left)
         except Fault as fault:
-            self._interrupt(upstream, fault)
+            self._interrupt(trip, fault)
         except TimeoutError:
-            self._interrupt(upstream, Fault("request_timeout", "body"))
+            self._interrupt(trip, Fault("request_timeout", "body"))
         except BodyMalformed as error:
             self.exchange.router.metrics.malformed_requests.labels(error.reason).inc()
-            self._interrupt(upstream, Fault("request_malformed", error.reason))
+            self._interrupt(trip, Fault("request_malformed", error.reason))
         except (BodyTruncated, OSError):
-            self._interrupt(upstream, Fault("client_cancelled", "body"))
+            self._interrupt(trip, Fault("client_cancelled", "body"))
 
-    async def _pump_body(self, upstream: Upstream) -> bool:
+    async def _pump_body(self, trip: RoundTrip) -> bool:
         """True when the backend has all of it; False when it reads no more. Raises Fault, TimeoutError, BodyMalformed,
         BodyTruncated, OSError (the client's).
         """
@@ -211,45 +201,47 @@ class Attempt:
         most, own = limits.request_body_bytes, self.permit.route.pool.limits
         if own is not None:
             most = min(most, own.body_bytes)
-        while not body.done:
+        ended = body.done
+        while not ended:
             data = await body.read(loop.time() + limits.client_read_stall)
             if body.received > most:
                 raise Fault("request_body_too_large")
-            if body.framing == CHUNKED:
-                data = _chunk(data, body, exchange.snapshot.headers.request)
-            if data and not await self._send_piece(upstream, data):
+            ended = body.done
+            trailers = _passed(body.trailers, exchange.snapshot.headers.request) if ended else []
+            piece = trip.frame(data, last=ended, trailers=trailers)
+            if piece is not None and not await self._send_piece(trip, piece):
                 return False
         self.taken = True
         return True
 
-    async def _send_piece(self, upstream: Upstream, data: bytes) -> bool:
+    async def _send_piece(self, trip: RoundTrip, data: bytes) -> bool:
         """False when the backend reads no more: it may still answer, so its response, or its end, is for the reading side to
         find. While it is slow to read, the client is looked after: nobody reads what it sends, so its leaving would not show.
         """
-        stream, exchange = upstream.stream, self.exchange
+        exchange = self.exchange
         try:
-            rest = stream.push(data)
+            rest = trip.push(data)
             while rest is not None:
                 now = exchange.router.loop.time()
                 if now >= self.until:
                     raise Fault("endpoint_timeout", "sending")
-                if exchange.conn.stream.hung_up():
+                if exchange.writer.gone():
                     raise Fault("client_cancelled", "body")
                 with contextlib.suppress(TimeoutError):
-                    await stream.writable(min(self.until, now + _LOOK_SECONDS))
-                rest = stream.push(rest)
+                    await trip.writable(min(self.until, now + _LOOK_SECONDS))
+                rest = trip.push(rest)
         except OSError:
             exchange.keep = False
             return False
         return True
 
-    def _interrupt(self, upstream: Upstream, fault: Fault) -> None:
+    def _interrupt(self, trip: RoundTrip, fault: Fault) -> None:
         """Raise `fault` in the task that waits for the response; from the body's task, so on the loop's next turn. If it waits
         for the client just then, it finds the fault when it turns to the backend again.
         """
         self.exchange.keep = False
-        self.broken = fault
-        self.exchange.router.loop.call_soon(upstream.stream.interrupt, fault)
+        trip.broken = fault
+        self.exchange.router.loop.call_soon(trip.interrupt, fault)
 
     async def _stop_pump(self, pump: asyncio.Task[None]) -> None:
         self.pump = None
@@ -259,25 +251,20 @@ class Attempt:
             with contextlib.suppress(asyncio.CancelledError):
                 await pump
 
-    def _client_stirred(self) -> None:
-        """The client did something while it waits for its response: if it left, stop asking for it."""
-        match self.exchange.conn.read_ahead():
-            case "open":
-                self.exchange.conn.stream.watch(self._client_stirred)
-            case "left" if self.upstream is not None:
-                kind: Kind = "client_gone_while_streaming" if self.exchange.answering else "client_cancelled"
-                self.upstream.stream.interrupt(Fault(kind))
-            case _:
-                pass
+    def _client_left(self) -> None:
+        """The client left while it waited for its response: stop asking for it."""
+        if self.trip is not None:
+            kind: Kind = "client_gone_while_streaming" if self.exchange.answering else "client_cancelled"
+            self.trip.interrupt(Fault(kind))
 
     # ---- the response
 
-    async def _read_response_head(self, upstream: Upstream) -> ResponseHead:
+    async def _read_response_head(self, trip: RoundTrip) -> ResponseHead:
         """The final response's head; interim ones (1xx) are passed on as they come."""
         exchange = self.exchange
         left = exchange.snapshot.limits.informational_responses
         while True:
-            response = await self._read_one_head(upstream)
+            response = await trip.read_head(self.until, exchange.head.method, exchange.snapshot.response_limits)
             if response.status >= 200:
                 return response
             if response.status == 101:
@@ -288,95 +275,59 @@ class Attempt:
             if left == 0:
                 raise Fault("response_malformed", "too many interim responses")
             left -= 1
-            if exchange.head.minor == 1:
-                fields = response_fields(response.fields, response.connection, exchange.snapshot.headers, exchange.ids)
-                await exchange.send(render_response_head(response.status, response.reason, fields))
+            fields = response_fields(response.fields, response.connection, exchange.snapshot.headers, exchange.ids)
+            await exchange.writer.interim(response.status, response.reason, fields)
 
-    async def _read_one_head(self, upstream: Upstream) -> ResponseHead:
-        exchange = self.exchange
-        data: bytes | bytearray = upstream.buffer
-        upstream.buffer = b""
-        searched = 0
-        while True:
-            if data:
-                self.response_began = True
-                head = parse_response_head(data, exchange.snapshot.response_limits, exchange.head.method, searched)
-                if isinstance(head, ResponseHead):
-                    upstream.buffer = bytes(data[head.size :])
-                    return head
-                if head is not None:
-                    raise Fault("response_too_large" if head.reason in _TOO_LARGE else "response_malformed", head.reason)
-                searched = len(data)
-            if self.broken is not None:
-                raise self.broken
-            try:
-                more = await upstream.stream.recv(self.until)
-            except TimeoutError:
-                raise Fault("endpoint_timeout", "response head") from None
-            except OSError as error:
-                raise Fault("connection_reset" if data else why_reset(error, upstream), str(error)) from error
-            if not more:
-                raise Fault("response_truncated" if data else "connection_closed")
-            if isinstance(data, bytearray):
-                data += more
-            else:
-                data = bytearray(data) + more if data else more
-
-    async def _switch(self, upstream: Upstream, response: ResponseHead) -> None:
+    async def _switch(self, trip: RoundTrip, response: ResponseHead) -> None:
         """Pass the verified 101 on; from then on both connections speak another protocol, and neither comes back to this one."""
+        assert isinstance(trip, Http1Upstream)  # nothing else has a 101
         exchange = self.exchange
-        exchange.conn.stream.watch(None)  # whoever reads from here on reads for the backend
+        exchange.writer.watch(None)  # whoever reads from here on reads for the backend
         exchange.keep = False
         exchange.record.status = 101
-        fields = response_fields(
-            response.fields, response.connection, exchange.snapshot.headers, exchange.ids, self._ours(response)
-        )
+        fields = self._response_fields(response)
         fields = [field for field in fields if field[0] != b"content-length"]  # RFC 9110 section 8.6
         fields += switched_fields(response)
         exchange.answering = True
-        await exchange.send(render_response_head(101, response.reason, fields))
+        await exchange.writer.interim(101, response.reason, fields)
         exchange.router.metrics.websocket_upgrades.inc()
         try:
-            await Tunnel(exchange, upstream, self.permit.route).run()
+            await Tunnel(exchange, trip, self.permit.route).run()
         finally:
             now = time.perf_counter()
             exchange.record.backend_time, exchange.record.app_time = now - self.clock, now - exchange.forwarded
 
-    async def _relay(self, upstream: Upstream, response: ResponseHead) -> None:
+    async def _relay(self, trip: RoundTrip, response: ResponseHead) -> None:
         """Pass the response on. From here on nothing can be retried, and a failure can only end the client's connection."""
-        exchange = self.exchange
-        framing = response.body
-        body = Body(upstream, framing, exchange.snapshot.limits.chunked_decoder() if framing == CHUNKED else None)
-        chunked = framing < 0 and exchange.head.minor == 1
-        if (framing < 0 and not chunked) or not self.taken or exchange.conn.closing:
-            exchange.keep = False
+        exchange, writer = self.exchange, self.exchange.writer
+        body = trip.body(response, exchange.snapshot.limits.chunked_decoder)
+        keep = exchange.keep and self.taken and not exchange.conn.closing
         exchange.record.status = response.status
-        data = self._render_response_head(response, chunked=chunked)
+        fields = self._response_fields(response)
+        if response.status == 204:  # RFC 9110 section 8.6: no length where there can be no content
+            fields = [field for field in fields if field[0] != b"content-length"]
+        exchange.keep = writer.begin(response.status, response.reason, fields, response.body, keep=keep)
         ended = body.done
-        if ended or not upstream.buffer:
+        if ended or not trip.ready:
             exchange.answering = True
-            await exchange.send(data)
-            data = b""
+            await (writer.finish(b"", []) if ended else writer.flush())
         while not ended:
-            piece = await self._read_piece(body)
+            piece = await self._read_piece(trip, body)
             exchange.record.bytes_out += len(piece)
             ended = body.done
-            if chunked:
-                piece = _chunk(piece, body, exchange.snapshot.headers.response)
-            if data or piece:
+            if ended:
                 exchange.answering = True
-                await exchange.send(data + piece if data else piece)
-                data = b""
+                await writer.finish(piece, _passed(body.trailers, exchange.snapshot.headers.response))
+            elif piece:
+                exchange.answering = True
+                await writer.write(piece)
         now = time.perf_counter()
         exchange.record.backend_time, exchange.record.app_time = now - self.clock, now - exchange.forwarded
-        if response.keep_alive and framing != UNTIL_CLOSE and self.taken:
-            exchange.snapshot.idle.give(upstream)
-        else:
-            upstream.close()
+        trip.release(response, fit=self.taken)
 
-    async def _read_piece(self, body: Body) -> bytes:
-        if self.broken is not None:
-            raise self.broken
+    async def _read_piece(self, trip: RoundTrip, body: BodyReader) -> bytes:
+        if trip.broken is not None:
+            raise trip.broken
         try:
             return await body.read(self.until)
         except TimeoutError:
@@ -388,17 +339,11 @@ class Attempt:
         except OSError as error:
             raise Fault("response_truncated", str(error)) from error
 
-    def _render_response_head(self, response: ResponseHead, *, chunked: bool) -> bytes:
+    def _response_fields(self, response: ResponseHead) -> Fields:
         exchange = self.exchange
-        fields = response_fields(
+        return response_fields(
             response.fields, response.connection, exchange.snapshot.headers, exchange.ids, self._ours(response)
         )
-        if chunked:
-            fields.append((b"Transfer-Encoding", b"chunked"))
-        elif response.status == 204:  # RFC 9110 section 8.6: no length where there can be no content
-            fields = [field for field in fields if field[0] != b"content-length"]
-        exchange.add_connection(fields)
-        return render_response_head(response.status, response.reason, fields)
 
     def _ours(self, response: ResponseHead) -> Fields:
         """What the router adds to a response of this endpoint, whatever its status."""
@@ -414,11 +359,6 @@ class Attempt:
         return ours
 
 
-def _chunk(data: bytes, body: Body, verdicts: Verdicts) -> bytes:
-    """A piece of `body` in chunked coding, with its end and trailers where it was the last: a name that may not stand in the
-    head, or is ours there, does not come after the body either.
-    """
-    chunk = encode_chunk(data) if data else b""
-    if not body.done:
-        return chunk
-    return chunk + encode_last_chunk([field for field in body.trailers if verdicts[field[0]] == KEEP])
+def _passed(trailers: Fields, verdicts: Verdicts) -> Fields:
+    """The trailers that go on: a name that may not stand in the head, or is ours there, does not come after the body either."""
+    return [field for field in trailers if verdicts[field[0]] == KEEP]

@@ -11,9 +11,11 @@ import asyncio
 
 from router.downstream import Downstream
 from router.l7.exchange import run
-from router.l7.state import Exchange, Router
+from router.l7.http1_writer import Http1Writer
+from router.l7.state import NO_HEAD, Exchange, Router
+from router.net.channel import Body
 from router.net.deadline import NEVER
-from router.wire.http1 import RequestHead, parse_request_head
+from router.wire.http1 import CHUNKED, RequestHead, parse_request_head
 from router.wire.malformed import Malformed
 
 
@@ -23,7 +25,7 @@ async def serve_http1(downstream: Downstream, router: Router) -> None:
         head = await read_head(downstream, router)
         if head is None:
             break
-        keep = await run(Exchange(router, downstream, head))
+        keep = await run(_exchange(downstream, router, head))
         if downstream.buffer:  # pipelined requests may need no wait at all: the other connections' turn
             await asyncio.sleep(0)
         downstream.busy = False
@@ -32,6 +34,14 @@ async def serve_http1(downstream: Downstream, router: Router) -> None:
             await downstream.stream.linger()
             return
     downstream.stream.close()
+
+
+def _exchange(downstream: Downstream, router: Router, head: RequestHead | Malformed) -> Exchange:
+    limits = router.live.snapshot.limits
+    known = head if isinstance(head, RequestHead) else NO_HEAD
+    body = Body(downstream, known.body, limits.chunked_decoder() if known.body == CHUNKED else None)
+    writer = Http1Writer(downstream, known.minor, limits.client_write_stall, is_head=known.method == b"HEAD")
+    return Exchange(router, downstream, head, body, writer)
 
 
 async def read_head(downstream: Downstream, router: Router) -> RequestHead | Malformed | None:

@@ -18,13 +18,13 @@ from registry.balance import Pin, Selector
 from registry.endpoint import Endpoint, Route
 from registry.hostname import Host
 from router.downstream import Downstream
-from router.faults import Fault
 from router.l7.entropy import Entropy
 from router.l7.hygiene import RANDOM_BYTES, make_ids
+from router.l7.response_writer import ResponseWriter
 from router.l7.target import Target
 from router.l7.upgrade import asked_upgrade
 from router.live import Live
-from router.net.channel import Body
+from router.net.body import BodyReader
 from router.net.relay import Relay
 from router.observe.access_log import AccessLog
 from router.observe.access_record import AccessRecord
@@ -32,12 +32,12 @@ from router.observe.health import Health
 from router.observe.log import Logger
 from router.observe.metrics import Metrics
 from router.observe.tap import Tap
-from router.wire.http1 import CHUNKED, NO_BODY, Fields, RequestHead
+from router.wire.http1 import NO_BODY, Fields, RequestHead
 from router.wire.malformed import Malformed
 
 SEMICOLON: Final = b"deprecated-semicolon-params"
 _NO_TARGET: Final = Target(Host(""), "", b"")
-_NO_HEAD: Final = RequestHead(b"", b"", 1, [], None, NO_BODY, False, False, frozenset(), None, 0)
+NO_HEAD: Final = RequestHead(b"", b"", 1, [], None, NO_BODY, False, False, frozenset(), None, 0)
 
 
 class Router:
@@ -89,7 +89,7 @@ class Permit:
 
 
 class Exchange:
-    """One request and its response.
+    """One request and its response; `body` and `writer` are how the client's version of HTTP moves them.
 
     `decision` is the last one made for it, None before any. `upgrade` is what a backend may switch to.
     `whole` is the body where all of it came with the head (None: it streams); `answering` is set once a byte of a final
@@ -99,14 +99,18 @@ class Exchange:
 
     __slots__ = (
         "answering", "body", "clock", "component", "conn", "decision", "forwarded", "head", "ids", "keep", "malformed", "pin",
-        "record", "router", "selector", "snapshot", "started", "target", "upgrade", "whole",
+        "record", "router", "selector", "snapshot", "started", "target", "upgrade", "whole", "writer",
     )  # fmt: skip
 
-    def __init__(self, router: Router, conn: Downstream, head: RequestHead | Malformed) -> None:
+    def __init__(
+        self, router: Router, conn: Downstream, head: RequestHead | Malformed, body: BodyReader, writer: ResponseWriter
+    ) -> None:
         self.router = router
+        self.body = body
+        self.writer = writer
         self.conn = conn
         self.malformed = head if isinstance(head, Malformed) else None
-        self.head: RequestHead = head if isinstance(head, RequestHead) else _NO_HEAD
+        self.head: RequestHead = head if isinstance(head, RequestHead) else NO_HEAD
         self.snapshot = snapshot = router.live.snapshot
         conn.under(snapshot)
         self.started = router.loop.time()
@@ -122,30 +126,10 @@ class Exchange:
         self.target = _NO_TARGET
         self.component = ""
         self.whole: bytes | None = b""
-        framing = self.head.body
-        self.body = Body(conn, framing, snapshot.limits.chunked_decoder() if framing == CHUNKED else None)
 
     @property
     def is_head(self) -> bool:
         return self.head.method == b"HEAD"
-
-    async def send(self, data: bytes) -> None:
-        """Send to the client. Raises Fault when it is gone, or takes nothing for too long."""
-        try:
-            stream = self.conn.stream
-            rest: bytes | memoryview | None = stream.push(data)
-            while rest is not None:  # a slow client may take as long as it likes, as long as it takes something
-                await stream.writable(self.router.loop.time() + self.snapshot.limits.client_write_stall)
-                rest = stream.push(rest)
-        except (OSError, TimeoutError) as error:
-            raise Fault("client_gone_while_streaming", type(error).__name__) from error
-
-    def add_connection(self, fields: Fields) -> None:
-        """Tell the client whether the connection goes on, where its version does not say so."""
-        if not self.keep:
-            fields.append((b"Connection", b"close"))
-        elif self.head.minor == 0:
-            fields.append((b"Connection", b"keep-alive"))
 
     def warnings(self) -> Fields:
         """What the response says of the request itself: `;` in its target, which frameworks no longer part parameters by."""
@@ -163,7 +147,7 @@ class Exchange:
         record.host = head.host or b""
         record.method = head.method
         record.uri = head.target
-        record.proto = b"HTTP/1.1" if head.minor else b"HTTP/1.0"
+        record.proto = self.writer.proto
         record.remote_addr = conn.remote
         record.vcap_request_id = ids.vcap
         record.request_id = ids.request

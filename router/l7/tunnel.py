@@ -19,7 +19,7 @@ from authz.policy import NO_POLICY
 from registry.balance import in_scope
 from registry.endpoint import Endpoint, Route
 from registry.sieve import barred
-from router.backend.upstream import Upstream
+from router.backend.http1 import Http1Upstream
 from router.l7.denial import log_denial
 from router.l7.state import Exchange
 from router.net.deadline import Timed
@@ -37,7 +37,7 @@ class Tunnel(Timed):
 
     __slots__ = ("_exchange", "_relay", "_route", "_seen", "_upstream")
 
-    def __init__(self, exchange: Exchange, upstream: Upstream, route: Route) -> None:
+    def __init__(self, exchange: Exchange, upstream: Http1Upstream, route: Route) -> None:
         """`route`: what let the request in."""
         super().__init__()
         limits = exchange.snapshot.limits
@@ -91,7 +91,7 @@ class Tunnel(Timed):
         self._relay.end("denied")
 
 
-def judge_today(exchange: Exchange, upstream: Upstream, route: Route, now_epoch: float) -> Decision:
+def judge_today(exchange: Exchange, upstream: Http1Upstream, route: Route, now_epoch: float) -> Decision:
     """Both doors again, for a connection that is through them; where nobody is registered any more, by the last policy of the
     route: who left takes no word back, but neither does that lift a denial of the operator's.
     """
@@ -114,7 +114,7 @@ def judge_today(exchange: Exchange, upstream: Upstream, route: Route, now_epoch:
     return decision if in_scope(endpoint, decision.scopes, decision.caller) else deny_scope(decision)
 
 
-def _denied_peer(exchange: Exchange, upstream: Upstream) -> Check | None:
+def _denied_peer(exchange: Exchange, upstream: Http1Upstream) -> Check | None:
     """Who was really reached, on today's lists; one that is gone needs no denial."""
     try:
         return upstream.denied(exchange.router.live.snapshot.deny)

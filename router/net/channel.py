@@ -9,22 +9,10 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from router.net.body import BodyMalformed, BodyTruncated
 from router.net.stream import Stream
 from router.wire.chunked import ChunkedDecoder
 from router.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, Fields, Malformed
-
-
-class BodyMalformed(Exception):
-    """The body's framing is broken; `reason` is a bounded code."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class BodyTruncated(Exception):
-    """The peer ended before its message did."""
-
 
 READ_AHEAD: Final = 65536
 """Bytes kept of what a client sends before its turn; beyond that the socket is not read."""

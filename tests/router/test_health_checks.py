@@ -10,7 +10,7 @@ import pytest
 
 from registry.endpoint import Endpoint, Pulse
 from router import health_checks
-from router.backend.upstream import Upstream
+from router.backend.http1 import Http1Upstream
 from router.health_checks import GAP, SLOTS, HealthChecks
 from router.observe.log import Logger
 from tests.router.desk import Desk, desk, settings
@@ -180,7 +180,7 @@ async def test_checks_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
             one.register(f"h{number}.open.example", 1000 + number)
         deadlines: list[float] = []
 
-        async def dial(endpoint: Endpoint, by: float = 0.0, within: float | None = None) -> Upstream:
+        async def dial(endpoint: Endpoint, by: float = 0.0, within: float | None = None) -> Http1Upstream:
             deadlines.append(by - one.loop.time())
             await asyncio.Event().wait()
             raise AssertionError
@@ -203,7 +203,7 @@ async def test_a_round_takes_its_interval(make_backend: Make) -> None:
         started: list[float] = []
         dial = one.live.snapshot.dialer.dial
 
-        async def noted(endpoint: Endpoint, by: float = 0.0, within: float | None = None) -> Upstream:
+        async def noted(endpoint: Endpoint, by: float = 0.0, within: float | None = None) -> Http1Upstream:
             started.append(one.loop.time())
             return await dial(endpoint, by, within)
 

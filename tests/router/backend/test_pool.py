@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.endpoint import Endpoint
+from router.backend.http1 import Http1Upstream
 from router.backend.pool import IdlePool, key_of
-from router.backend.upstream import Upstream
 from router.net.deadline import TICK, Wheel
 from tests.router.backend.parts import endpoint, upstream
 from tests.support.waiting import until
 
 
 @contextmanager
-def connections() -> Iterator[Callable[..., tuple[Upstream, socket.socket]]]:
+def connections() -> Iterator[Callable[..., tuple[Http1Upstream, socket.socket]]]:
     """Makes upstreams and closes both ends of all of them."""
-    made: list[tuple[Upstream, socket.socket]] = []
+    made: list[tuple[Http1Upstream, socket.socket]] = []
     wheel = Wheel(asyncio.get_running_loop())
 
-    def make(to: Endpoint | None = None) -> tuple[Upstream, socket.socket]:
+    def make(to: Endpoint | None = None) -> tuple[Http1Upstream, socket.socket]:
         made.append(upstream(to, wheel))
         return made[-1]
 
@@ -193,11 +193,11 @@ STEPS = st.lists(st.tuples(st.sampled_from(["give", "take", "evict", "drop"]), s
 def test_the_bounds_hold_and_nothing_is_lost(total: int, each: int, steps: list[tuple[str, int]]) -> None:
     """Whatever comes and goes: size is the number of open idle connections, within both bounds; the others are closed."""
     pool = IdlePool(total, each, 90.0)
-    idle: dict[int, list[Upstream]] = {1: [], 2: [], 3: []}
+    idle: dict[int, list[Http1Upstream]] = {1: [], 2: [], 3: []}
     for verb, port in steps:
         match verb:
             case "give":
-                one = Upstream(Nothing(), endpoint(port))  # type: ignore[arg-type]
+                one = Http1Upstream(Nothing(), endpoint(port))  # type: ignore[arg-type]
                 fits = sum(map(len, idle.values())) < total and len(idle[port]) < each
                 pool.give(one)
                 assert fits != one.stream.closed

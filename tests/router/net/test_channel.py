@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.net.channel import Body, BodyMalformed, BodyTruncated, Channel
+from router.net.body import BodyMalformed, BodyTruncated
+from router.net.channel import Body, Channel
 from router.net.stream import Stream
 from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from router.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE

@@ -1,4 +1,4 @@
-"""router/backend/upstream.py: a backend connection while it works and while it rests."""
+"""router/backend/http1.py: a backend connection while it works and while it rests."""
 
 from ipaddress import ip_network
 
@@ -13,6 +13,9 @@ class Keeper:
 
     def evict(self, one: object) -> None:
         self.evicted.append(one)
+
+    def give(self, one: object) -> None:
+        raise AssertionError("nobody gave it back")
 
 
 async def test_a_new_connection_is_no_reused_one() -> None:
