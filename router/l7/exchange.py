@@ -21,6 +21,7 @@ from router.backend.retry import may_resend
 from router.faults import Fault
 from router.l7.attempt import Attempt
 from router.l7.doors import Refused, admit, check_rate, deny_listed, refuse, refuse_malformed, soften_scope
+from router.l7.grpc_refusal import as_grpc, asks_by_grpc
 from router.l7.hygiene import refusal_fields
 from router.l7.refusal import Refusal, failure, healthcheck
 from router.l7.state import Exchange, Permit
@@ -224,7 +225,9 @@ async def _answer(exchange: Exchange, answer: Refusal) -> None:
         exchange.keep = False
     headers, page = exchange.snapshot.headers, exchange.snapshot.error_page
     extra = exchange.warnings()
-    if page is not None:
+    if asks_by_grpc(exchange.head.fields):
+        answer = as_grpc(answer)
+    elif page is not None:
         answer = page.dress(answer, refusal_fields(answer.fields, headers, exchange.ids, extra), is_head=exchange.is_head)
     record = exchange.record
     record.status = answer.status

@@ -338,3 +338,18 @@ async def test_a_tls_endpoint_that_is_somebody_else_is_pruned(make_backend: Make
         one.register(HOST, backend, server_cert_domain_san="app.internal")
         assert (await one.get(HOST)).status == 503
         assert [(key, endpoint.port) for key, endpoint in one.pruned] == [(HOST, backend.port)]
+
+
+async def test_a_grpc_caller_is_refused_in_its_own_words(backend: EchoBackend) -> None:
+    """R120: trailers only, so that its library shows code and request id; the operator's page is for people."""
+    async with desk(html_error_template_file="<h1>{{.Status}}</h1>") as one:
+        one.register(CALLED, backend, options={"mtls_allowed_apps": "app-2"})
+        asked = [("Content-Type", "application/grpc+proto"), ("TE", "trailers")]
+        answer = await one.get(CALLED, "/a.B/C", tls=as_app(), method="POST", headers=asked, body=b"\0\0\0\0\0")
+        assert (answer.status, answer.body, answer.get("content-type")) == (403, b"", "application/grpc")
+        assert (answer.get("grpc-status"), answer.get("grpc-message")) == ("7", "mtls_authorization_denied: Forbidden")
+        assert answer.get("x-cf-routererror") == "mtls_authorization_denied"
+        assert answer.get("x-vcap-request-id")
+        assert (await one.get(CALLED, "/a.B/C", tls=as_app())).body == b"<h1>403</h1>"
+        assert one.records.records[0].router_error == "mtls_authorization_denied"
+    assert backend.received == []
