@@ -180,7 +180,9 @@ class Config(BaseModel):
     tls_handshake_timeout: Deadline = entry(10.0, "a TLS handshake, of a client and of a backend; attack 27")
     read_header_timeout: Deadline = entry(10.0, ("a request head, from its first byte; GoRouter has none and can be held open"))
     frontend_idle_timeout: Deadline = entry(900.0, "a client connection between requests")
-    client_stall_timeout: Deadline = entry(60.0, ("a client that sends no body byte, or takes no response byte; attack 76"))
+    client_stall_timeout: Deadline = entry(
+        60.0, ("no byte of a body that is due, or a client that takes no response byte; attack 76")
+    )
     websocket_idle_timeout: Deadline = entry(
         3600.0, "an upgraded connection in which no byte moves; a ping keeps it, a peer that is gone without a word does not"
     )

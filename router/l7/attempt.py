@@ -26,7 +26,7 @@ from router.l7.target import trimmed
 from router.l7.tunnel import Tunnel
 from router.l7.upgrade import switched_fields
 from router.net.body import BodyMalformed, BodyReader, BodyTruncated
-from router.wire.http1 import Fields, ResponseHead
+from router.wire.http1 import CHUNKED, Fields, ResponseHead
 
 _LOOK_SECONDS: Final = 1.0
 """How often a client is looked after whose body the backend is slow to read."""
@@ -197,13 +197,13 @@ class Attempt:
         BodyTruncated, OSError (the client's).
         """
         exchange = self.exchange
-        body, loop, limits = exchange.body, exchange.router.loop, exchange.snapshot.limits
+        body, limits = exchange.body, exchange.snapshot.limits
         most, own = limits.request_body_bytes, self.permit.route.pool.limits
         if own is not None:
             most = min(most, own.body_bytes)
         ended = body.done
         while not ended:
-            data = await body.read(loop.time() + limits.client_read_stall)
+            data = await self._read_request(body, limits.client_read_stall)
             if body.received > most:
                 raise Fault("request_body_too_large")
             ended = body.done
@@ -213,6 +213,19 @@ class Attempt:
                 return False
         self.taken = True
         return True
+
+    async def _read_request(self, body: BodyReader, stall: float) -> bytes:
+        """The next piece of the request's body, which is due within `stall` seconds. Where the response has begun and no length
+        was promised, nothing is due: it is a conversation, and may be silent for as long as the endpoint may take.
+        """
+        due = self.exchange.router.loop.time() + stall
+        while True:
+            try:
+                return await body.read(due)
+            except TimeoutError:
+                if not self.exchange.answering or body.framing != CHUNKED or due >= self.until:
+                    raise
+                due = self.until
 
     async def _send_piece(self, trip: RoundTrip, data: bytes) -> bool:
         """False when the backend reads no more: it may still answer, so its response, or its end, is for the reading side to

@@ -1,5 +1,6 @@
 """router/l7/attempt.py: one request to one endpoint and its answer, in this process, on both event loops."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +197,43 @@ async def test_a_body_that_breaks_off_or_stalls_is_answered(backend: EchoBackend
             await one.idle()
             assert in_flight(one) == 0
         backend.clear()
+
+
+@pytest.mark.parametrize("chunked", [True, False], ids=["no length promised", "a length promised"])
+async def test_a_conversation_may_be_silent_but_a_promised_body_not(backend: EchoBackend, chunked: bool) -> None:
+    """Attack 76, R120: what was promised is due; where nothing was, and the backend answers, only its own deadline holds."""
+
+    def converse(exchange: Exchange) -> None:
+        exchange.send(OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n")
+        exchange.read_body()
+        exchange.send(b"0\r\n\r\n")
+
+    framing = "Transfer-Encoding: chunked" if chunked else "Content-Length: 5"
+    async with desk(client_stall_timeout="300ms", endpoint_timeout="10s") as one:
+        one.register(HOST, backend)
+        backend.script(converse)
+        with Client(one.port()) as client:
+            await in_thread(client.send, f"POST / HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n\r\n".encode())
+            began = time.monotonic()
+            head = await in_thread(client.recv)
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            if chunked:
+                await until(lambda: time.monotonic() - began > 0.8, "a silence")
+                await in_thread(client.send, b"5\r\nhello\r\n0\r\n\r\n")
+                assert (head + await in_thread(_rest, client)).endswith(b"3\r\nyes\r\n0\r\n\r\n")
+            else:
+                with pytest.raises(ConnectionError):
+                    await in_thread(_rest, client)
+        await one.idle()
+    assert [one.body for one in backend.received] == ([b"hello"] if chunked else [b""])
+
+
+def _rest(client: Client) -> bytes:
+    """What comes up to the end of a chunked body."""
+    data = client.recv()
+    while data and not data.endswith(b"0\r\n\r\n"):
+        data += client.recv()
+    return data
 
 
 async def test_a_backend_that_spoke_while_it_was_idle_is_not_used(backend: EchoBackend) -> None:
