@@ -13,7 +13,7 @@ from router.parts import NEEDS_RESTART
 
 ROOT = Path(__file__).parents[1]
 ATTACKS = 83
-SHARED_PAGES = {"hpack": "h2", "types-pyyaml": "mypy", "types-grpcio": "mypy"}
+SHARED_PAGES = {"hpack": "h2", "hyperframe": "h2", "types-pyyaml": "mypy", "types-grpcio": "mypy"}
 """Dependencies whose reason stands on another one's page."""
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -28,7 +28,8 @@ Fields = list[tuple[bytes, bytes]]
 # Runs of one character class are possessive: they never step back. Groups are not: CPython before 3.11.5
 # gets those wrong.
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-FIELD_LINES = rb"(?:" + TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*"
+VALUE = rb"[\t -~\x80-\xff]*+"
+FIELD_LINES = rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*"
 
 _FIELD_LINES = re.compile(FIELD_LINES)
 # Only for text that FIELD_LINES has matched: then the first colon ends the name and a CR ends the line. A

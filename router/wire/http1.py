@@ -84,9 +84,9 @@ class ResponseHead(NamedTuple):
     sets_cookie: bool
 
 
-_TARGET = rb"[!-\"$-~]++"
-_REQUEST = re.compile(rb"(" + TOKEN + rb") (" + _TARGET + rb") HTTP/1\.([01])\r\n(" + FIELD_LINES + rb")\r\n")
-_REQUEST_LINE = re.compile(TOKEN + rb" (?:(" + _TARGET + rb")|[^ ]++) HTTP/([0-9]\.[0-9])")
+TARGET = rb"[!-\"$-~]++"
+_REQUEST = re.compile(rb"(" + TOKEN + rb") (" + TARGET + rb") HTTP/1\.([01])\r\n(" + FIELD_LINES + rb")\r\n")
+_REQUEST_LINE = re.compile(TOKEN + rb" (?:(" + TARGET + rb")|[^ ]++) HTTP/([0-9]\.[0-9])")
 _TARGET_BEGUN = re.compile(TOKEN + rb" [^ ]")
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n(" + FIELD_LINES + rb")\r\n")
 _CONTROL = re.compile(rb"[\r\n\0]")
