@@ -83,9 +83,13 @@ class Stream:
         if self._drained:
             await self.readable(until)
         elif self._unbroken >= TURN_BYTES:
-            # Waits on the gate, as for bytes, so that an interruption or a deadline finds the task there.
-            self.loop.call_soon(self.read_gate.open)
-            await self.readable(until)
+            # Waits on the gate, as for bytes, so that an interruption or a deadline finds the task there. The descriptor may
+            # open it first: a call left over would be a turn more in every round of the loop to come.
+            turn = self.loop.call_soon(self.read_gate.open)
+            try:
+                await self.readable(until)
+            finally:
+                turn.cancel()
         while True:
             data = self._try_recv(size)
             if data is not None:

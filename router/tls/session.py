@@ -188,14 +188,23 @@ class TlsStream(Stream):
             raise SessionError(*self._explain(error)) from error
 
     def _try_send(self, data: bytes | bytearray | memoryview) -> int:
+        """OpenSSL writes one record a call: that it took no more than that does not mean that the kernel is full."""
+        sent = 0
         try:
-            return self.tls.send(data)
+            sent = self.tls.send(data)
+            if sent < len(data):
+                rest = memoryview(data)
+                while sent < len(data):
+                    sent += self.tls.send(rest[sent:])
         except (SSL.WantWriteError, SSL.WantReadError):
-            return 0
+            pass
         except SSL.SysCallError as error:
-            raise BrokenPipeError(*error.args) from error
+            if not sent:  # what has left is told first, for the resend rule; the next try fails again
+                raise BrokenPipeError(*error.args) from error
         except (SSL.ZeroReturnError, SSL.Error) as error:
-            raise ConnectionAbortedError(str(error)[:200]) from error
+            if not sent:
+                raise ConnectionAbortedError(str(error)[:200]) from error
+        return sent
 
     def hear_verdict(self) -> None:
         """Raises SessionError if the peer has already ended the session with an alert: once a write fails it cannot be read."""

@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -83,6 +84,30 @@ async def test_a_peer_that_is_always_ready_gives_the_others_their_turn() -> None
     theirs.close()
     wheel.close()
     assert taken <= TURN_BYTES + stream.chunk
+
+
+async def test_a_turn_stays_as_long_however_long_the_peer_goes_on() -> None:
+    """Woken by its descriptor as well as by its own call, a stream has two turns in a round of the loop and never more."""
+    ours, theirs = tcp_pair()
+    loop = asyncio.get_running_loop()
+    wheel = Wheel(loop)
+    stream = Endless(ours, loop, wheel)
+    theirs.sendall(b"x")  # is never taken: the descriptor is always ready
+    taken = 0
+    rounds: list[int] = []
+
+    def go_round() -> None:
+        rounds.append(taken)
+        if len(rounds) < 50:
+            loop.call_soon(go_round)
+
+    loop.call_soon(go_round)
+    while len(rounds) < 50:
+        taken += len(await stream.recv(soon()))
+    stream.close()
+    theirs.close()
+    wheel.close()
+    assert max(after - before for before, after in pairwise(rounds)) <= 2 * (TURN_BYTES + stream.chunk)
 
 
 async def test_bytes_that_nobody_reads_wake_the_stream_once_only() -> None:

@@ -162,11 +162,48 @@ async def test_bytes_go_both_ways_in_any_amount() -> None:
             got += piece
         await sending
         assert bytes(got) == data
-        reading = start(in_thread(client._exactly, len(data)))
+        stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         rest = stream.push(data)
         assert rest is not None
+        reading = start(in_thread(client._exactly, len(data)))
         await stream.send(rest, soon())
         assert await reading == data
+
+
+async def test_what_the_kernel_takes_leaves_at_once_however_many_records_it_is() -> None:
+    """OpenSSL takes one record a call; no wait comes between them."""
+    data = bytes(range(256)) * 256
+    async with secured() as (stream, client):
+        stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * len(data))
+        reading = start(in_thread(client._exactly, len(data)))
+        assert stream.push(data) is None
+        assert await reading == data
+
+
+class Leaving:
+    """OpenSSL at a peer that leaves after the first record."""
+
+    def __init__(self, error: SSL.Error) -> None:
+        self.error = error
+        self.records = [16384]
+
+    def send(self, data: memoryview) -> int:
+        if self.records:
+            return self.records.pop()
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SSL.SysCallError(104, "reset"), SSL.Error([("ssl", "", "shutdown")]), SSL.ZeroReturnError()])
+async def test_bytes_that_left_before_a_failure_are_counted(error: SSL.Error) -> None:
+    """A request of which something left is not taken for one that never went out: the failure comes with the next try."""
+    async with secured() as (stream, _):
+        tls, stream.tls = stream.tls, Leaving(error)  # type: ignore[assignment]
+        rest = stream.push(bytes(40000))
+        assert rest is not None
+        assert len(rest) == 40000 - 16384
+        with pytest.raises(ConnectionError):
+            stream.push(rest)
+        stream.tls = tls
 
 
 async def test_bytes_that_openssl_holds_already_are_read_without_a_wake_up() -> None:
