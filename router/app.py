@@ -35,7 +35,7 @@ from router.connection import Connections
 from router.downstream import Downstream
 from router.health_checks import HealthChecks
 from router.inspect.handlers import inspect_handlers
-from router.l7.serve_http1 import serve_http1
+from router.l7.serve import serve as serve_http
 from router.l7.state import Router
 from router.live import Live
 from router.net import systemd
@@ -97,7 +97,7 @@ class App:
         self._relays = router.relays
 
         async def serve(downstream: Downstream) -> None:
-            await serve_http1(downstream, router)
+            await serve_http(downstream, router)
 
         self._connections = Connections(self._live, serve, self._wheel, loop, self._metrics, self._log.named("connection"))
         self._listeners: dict[tuple[str, int], Listener] = {}
@@ -260,6 +260,7 @@ class App:
             self._sync_listeners(config, {})
         self._live.snapshot = snapshot
         self._health_checks.settings_changed()
+        self._connections.judge_again()
         if snapshot.idle is not old.idle:
             old.idle.close()
         elif not snapshot.deny.empty:

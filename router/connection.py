@@ -1,6 +1,6 @@
 """THE STORY of one client connection, from accept to close.
 
-    accept -> [peek the ClientHello -> choose that name's context -> handshake -> binding, caller] -> serve HTTP/1.1 -> close
+    accept -> [peek the ClientHello -> choose that name's context -> handshake -> binding, caller] -> serve HTTP -> close
 
 Promise: whatever a client does ends at worst its own connection, with a TLS alert, a reset or a lingering close, counted
 with a bounded reason. Every wait has a deadline (`router/limits.py`), the number of handshakes in flight is bounded, and
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -23,7 +24,7 @@ from router.net.stream import Stream
 from router.observe.log import Logger
 from router.observe.metrics import Metrics
 from router.tls.certificates import UNREADABLE
-from router.tls.contexts import Chosen
+from router.tls.contexts import HTTP2, Chosen
 from router.tls.session import HandshakeError, TlsStream
 from router.wire.client_hello import ClientHello, least_size, parse_client_hello, read_server_name
 from router.wire.malformed import Malformed
@@ -82,8 +83,22 @@ class Connections:
         """Drain: connections on which no request has begun end now, the others after their current response."""
         for downstream in list(self._tasks.values()):
             downstream.closing = True
-            if not downstream.busy:
+            if downstream.leave is not None:
+                downstream.leave()
+            elif not downstream.busy:
                 self._loop.call_soon(downstream.stream.interrupt, ConnectionAbortedError("draining"))
+
+    def judge_again(self) -> None:
+        """After a reload: a connection whose handshake does not fit today's policy any more answers what is under way and takes
+        no more, where its protocol can say so; elsewhere its next request hears it (421).
+        """
+        snapshot, now = self._live.snapshot, time.time()
+        for downstream in list(self._tasks.values()):
+            if downstream.leave is not None and downstream.binding is not None:
+                domain = snapshot.domains.claim(downstream.binding_domain)
+                downstream.under(snapshot)
+                if not downstream.check_today(snapshot, domain, now).passed:
+                    downstream.leave()
 
     def abort(self) -> None:
         """End every connection now."""
@@ -203,6 +218,7 @@ class Connections:
         except UNREADABLE as error:  # OpenSSL took it, the parser of its fields does not: then it says nothing
             raise HandshakeError("bad_certificate", str(error)) from error
         downstream.client = client
+        downstream.http2 = stream.tls.get_alpn_proto_negotiated() == HTTP2
         downstream.binding = TlsBinding(
             sni=hello.server_name,
             domain=chosen.domain.pattern if chosen.domain is not None else None,

@@ -7,6 +7,7 @@ kept only as long as the configuration it was decided under. Refuses to know: ho
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -84,6 +85,8 @@ class Downstream(Channel):
         "closing",
         "decisions",
         "facts",
+        "http2",
+        "leave",
         "listed",
         "listener",
         "port",
@@ -105,6 +108,8 @@ class Downstream(Channel):
         self.facts: DownstreamFacts
         self.busy = False
         self.closing = False
+        self.http2 = False  # was that agreed upon in the handshake?
+        self.leave: Callable[[], None] | None = None  # how to end a connection on which several requests may be under way
         self.served = 0
         self.snapshot: Snapshot | None = None
         self.bound: dict[DomainPolicy | None, Check] = {}

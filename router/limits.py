@@ -8,10 +8,11 @@ bound is kept.
 Source: contract f.3 and g for GoRouter's values; decision 13.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from router.wire.http1 import ChunkedDecoder
+from router.wire.http2_limits import MAX_HEAD_BYTES, Http2Limits
 
 if TYPE_CHECKING:
     from router.config.model import Config
@@ -43,6 +44,10 @@ class Limits:
     """Bytes of a trailer section. Attacks 47, 52: 400."""
     trailer_fields: int = 64
     """Fields of a trailer section. Attack 52: 400."""
+
+    http2: Http2Limits = field(default_factory=Http2Limits)
+    """What one HTTP/2 connection may cost; each budget stands with its reason in `router/wire/http2_limits.py`. Heads and
+    trailers are bounded as HTTP/1.1's. Attacks 52, 62 to 68: RST_STREAM, 431 or GOAWAY."""
 
     hello_bytes: int = 16_384
     """Bytes of a ClientHello, over all its records; post-quantum keys take 2 KiB. Attack 10: reset."""
@@ -108,9 +113,11 @@ class Limits:
     def from_config(cls, config: "Config") -> "Limits":
         """The limits that an operator chose."""
         idle = 0 if config.disable_keep_alives else config.max_idle_conns
+        head_bytes, fields = config.max_request_header_bytes or UNBOUNDED, config.max_request_headers or UNBOUNDED
         return cls(
-            request_head_bytes=config.max_request_header_bytes or UNBOUNDED,
-            request_fields=config.max_request_headers or UNBOUNDED,
+            http2=Http2Limits(max_head_bytes=min(head_bytes, MAX_HEAD_BYTES), max_fields=fields),
+            request_head_bytes=head_bytes,
+            request_fields=fields,
             response_head_bytes=config.max_response_header_bytes or UNBOUNDED,
             response_fields=config.max_response_headers or UNBOUNDED,
             request_body_bytes=config.max_request_body_bytes or UNBOUNDED,

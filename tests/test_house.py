@@ -42,6 +42,8 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.l7.doors",),
     ("router.l7.exchange",),
     ("router.l7.serve_http1",),
+    ("router.l7.serve_http2",),
+    ("router.l7.serve",),
     ("router.connection",),
     ("router.parts",),
     ("router.app",),

@@ -143,6 +143,7 @@ def _contexts(config: Config, domains: DomainTable, policies: Mapping[str, Clien
         config.max_tls_version,
         ":".join(config.cipher_suites.tls12),
         ":".join(config.cipher_suites.tls13),
+        http2=config.enable_http2,
     )
     try:
         return Contexts(certificates, settings, compile_open_policy(config), domains, policies, previous)

@@ -181,11 +181,6 @@ def _without_effect(tree: Tree) -> Iterator[Notice]:
             yield Notice((first, second) if second else (first,), said, "remove the key")
 
 
-def _http2(tree: Tree) -> Iterator[Notice]:
-    if boolean(tree.get("enable_http2")) is True:
-        yield Notice(("enable_http2",), _LATER + ": only http/1.1 is offered", "remove the key")
-
-
 _STEPS: tuple[Callable[[Tree], Iterator[Notice]], ...] = (
-    _drop_nulls, _older_shapes, _zeros, _head_cap, _without_effect, _http2,
+    _drop_nulls, _older_shapes, _zeros, _head_cap, _without_effect,
 )  # fmt: skip

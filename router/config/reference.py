@@ -87,7 +87,7 @@ def _key(key: str, field: FieldInfo) -> Iterator[str]:
         yield f"{key}:"
         yield from _yaml(section, "  ")
         return
-    off = default in ("absent", "required") or key == "enable_http2"
+    off = default in ("absent", "required")
     yield ((f"# {key}:{'' if default in ('absent', 'required') else ' ' + default}") if off else f"{key}: {default}")
     if section is not None:
         yield from (f"# {line}" for line in (f"{key}:", "  -", *_yaml(section, "    ")))

@@ -117,6 +117,9 @@ class Metrics:
         self.malformed_requests = self._counters(
             "malformed_requests", "Request heads that broke the protocol, by reason.", "reason"
         )
+        self.http2_connections_ended = self._counters(
+            "http2_connections_ended", "HTTP/2 connections ended with GOAWAY for what their client sent, by reason.", "reason"
+        )
         empty = self.malformed_requests.labels("empty_content_length")
         self.empty_content_length_header.source = lambda: empty.value
         self.websocket_upgrades = self._counter("websocket_upgrades", "Connections switched to another protocol.")

@@ -35,17 +35,21 @@ VERSIONS: Final = {
 }
 
 _UNABLE_TO_GET_CRL: Final = 3
-_ALPN: Final = b"http/1.1"
+HTTP2: Final = b"h2"
+_HTTP1: Final = b"http/1.1"
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """Versions and ciphers; `ciphers` is an OpenSSL list for TLS 1.2 and below, `ciphersuites` for 1.3; empty = the default."""
+    """Versions and ciphers; `ciphers` is an OpenSSL list for TLS 1.2 and below, `ciphersuites` for 1.3; empty = the default.
+    `http2`: is it offered beside HTTP/1.1?
+    """
 
     min_version: str = "TLSv1.2"
     max_version: str = "TLSv1.3"
     ciphers: str = ""
     ciphersuites: str = ""
+    http2: bool = True
 
 
 Subject = frozenset[tuple[str, str]]
@@ -164,7 +168,7 @@ def make_context(name: str, policy: ClientPolicy, certificate: ServerCertificate
     context.set_session_id(hashlib.sha256(f"{name}|{policy.fingerprint}".encode()).digest())
     # OpenSSL forgets the name on a TLS 1.2 resumption unless someone listens for it.
     context.set_tlsext_servername_callback(_keep_server_name)
-    context.set_alpn_select_callback(_select_protocol)
+    context.set_alpn_select_callback(_select_http2 if settings.http2 else _select_http1)
     context.use_privatekey(certificate.key)
     context.use_certificate(certificate.chain[0])
     for issuer in certificate.chain[1:]:
@@ -274,5 +278,9 @@ def _keep_server_name(connection: SSL.Connection) -> None:
     """Nothing to do: that a callback exists makes OpenSSL keep the name."""
 
 
-def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:
-    return _ALPN if _ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+def _select_http2(connection: SSL.Connection, offered: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:
+    return HTTP2 if HTTP2 in offered else _select_http1(connection, offered)
+
+
+def _select_http1(connection: SSL.Connection, offered: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:
+    return _HTTP1 if _HTTP1 in offered else SSL.NO_OVERLAPPING_PROTOCOLS

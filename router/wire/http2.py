@@ -43,7 +43,7 @@ from router.wire.http2_stream import UNKNOWN_LENGTH, Stream
 from router.wire.malformed import Malformed
 
 __all__ = [
-    "Data", "Ended", "ErrorCode", "Event", "Fields", "GoneAway", "Http2Limits", "Request", "Reset", "ServerConnection",
+    "PREFACE", "Data", "Ended", "ErrorCode", "Event", "Fields", "GoneAway", "Http2Limits", "Request", "Reset", "ServerConnection",
     "Trailers", "Window",
 ]  # fmt: skip
 

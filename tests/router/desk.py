@@ -16,7 +16,7 @@ from router.config.compile import compile_config
 from router.config.model import Config
 from router.connection import Connections
 from router.downstream import Downstream
-from router.l7.serve_http1 import serve_http1
+from router.l7.serve import serve
 from router.l7.state import Router
 from router.live import Live
 from router.net.budget import Budget, BudgetLimits
@@ -94,6 +94,7 @@ class Desk:
         """A reload."""
         old = self.live.snapshot
         self.live.snapshot = compile_config(config, old.generation + 1, self.loop, self.wheel, old)
+        self.connections.judge_again()
 
     def register(self, host: str, backend: EchoBackend | int, /, **more: Any) -> None:
         parsed = parse_message(json.dumps(message(host, backend=backend, **more)).encode())
@@ -130,7 +131,7 @@ class Desk:
 
     async def _serve(self, downstream: Downstream) -> None:
         self.seen.append(downstream)
-        await serve_http1(downstream, self.router)
+        await serve(downstream, self.router)
 
     def _listen(self, name: str, *, tls: bool) -> Listener:
         listener = Listener(
@@ -163,7 +164,8 @@ async def desk(**config: Any) -> AsyncIterator[Desk]:
         yield made
     finally:
         await made.close()
-    assert made.log.of("connection-failed") == []
+    failed = made.log.of("connection-failed")
+    assert failed == [], failed
 
 
 async def in_thread(call: Callable[..., Any], *arguments: Any) -> Any:

@@ -403,13 +403,20 @@ async def test_versions_and_ciphers_are_those_of_the_settings(settings: TlsSetti
 
 
 @pytest.mark.parametrize(
-    ("offered", "chosen"),
-    [((), b""), ((b"http/1.1",), b"http/1.1"), ((b"h2", b"http/1.1"), b"http/1.1"), ((b"h2",), b""), ((b"x",), b"")],
+    ("offered", "chosen", "without_http2"),
+    [
+        ((), b"", b""),
+        ((b"http/1.1",), b"http/1.1", b"http/1.1"),
+        ((b"http/1.1", b"h2"), b"h2", b"http/1.1"),
+        ((b"h2",), b"h2", b""),
+        ((b"x",), b"", b""),
+    ],
 )
-async def test_alpn_chooses_http_1_1_or_nothing(offered: tuple[bytes, ...], chosen: bytes) -> None:
-    """What is not spoken is not promised."""
-    outcome = await shake(context_of(ClientPolicy()), Tls(alpn=offered))
-    assert (outcome.protocol, outcome.answered) == (chosen, True)
+async def test_alpn_chooses_the_newest_that_is_spoken(offered: tuple[bytes, ...], chosen: bytes, without_http2: bytes) -> None:
+    """R25: both, `enable_http2: false` leaves HTTP/1.1; what is not spoken is not promised."""
+    for http2, expected in ((True, chosen), (False, without_http2)):
+        outcome = await shake(context_of(ClientPolicy(), TlsSettings(http2=http2)), Tls(alpn=offered))
+        assert (outcome.protocol, outcome.answered) == (expected, True)
 
 
 @VERSIONS
