@@ -10,22 +10,25 @@ import sys
 from collections.abc import Callable, Sequence
 
 from bench import core, exchanges
+from bench.bulk import bulk
 from bench.exchanges import Plan
 from bench.findings import Report, as_json, table
-from bench.idle import idle
+from bench.idle import idle, websockets
 from bench.load import LoadError, wrk
 from bench.machine import facts, raise_descriptor_limit
-from bench.nginx import nginx_version
-from bench.proxies import PEERS, Proxy, StartError, Vestibule, installed
+from bench.proxies import PEERS, Proxy, StartError, Vestibule, installed, versions
 from bench.site import Site, site
 
 WITH_PROXIES: dict[str, Callable[[Plan, Sequence[Proxy]], Report]] = {
     "plain": exchanges.plain,
     "tls": exchanges.tls,
     "mtls": exchanges.mtls,
+    "http2": exchanges.http2,
     "new-mtls": exchanges.new_mtls,
     "authorized-extra": exchanges.authorized_extra,
     "idle": lambda plan, proxies: idle(plan.cores, proxies),
+    "websockets": lambda plan, proxies: websockets(plan.cores, proxies),
+    "bulk": bulk,
 }
 ALONE: dict[str, Callable[[Site], Report]] = {
     "decide": core.decisions,
@@ -76,11 +79,13 @@ def _measure(around: Site, wanted: Sequence[str], peers: Sequence[str], options:
 
 def _about(around: Site, peers: Sequence[str], options: argparse.Namespace) -> list[str]:
     there = ", ".join(name if installed(name) else f"{name} (not installed, left out)" for name in peers) or "none"
-    generator = "wrk (plain, tls) and our own" if wrk() else "our own (wrk is not installed)"
+    generator = (
+        "wrk (plain, tls), h2load (http2, bulk) and our own" if wrk() else "our own (wrk is not installed), h2load (http2, bulk)"
+    )
     return [
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {options.rounds} rounds of {options.seconds:g} s, median of the rounds",
         *facts(around.cores),
-        f"peers: {there}; nginx {nginx_version()}; backend: {around.backend}, 1 KiB; load: {generator}",
+        f"peers: {there}; {versions()}; backend: {around.backend}, 1 KiB; load: {generator}",
     ]
 
 

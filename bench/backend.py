@@ -1,23 +1,40 @@
-"""The backend where nginx is not installed: 1 KiB to every request, with little work. `python -m bench.backend PORT`."""
+"""A small backend: WebSockets that echo, and where nginx is not installed 1 KiB to every request.
+
+`python -m bench.backend PORT`.
+"""
 
 import asyncio
+import base64
+import hashlib
+import re
 import sys
+from typing import cast
 
 import uvloop
 
 BODY = b"x" * 1024
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %b\r\n\r\n"
+
+_KEY = re.compile(rb"\r\nsec-websocket-key: *(\S+)", re.IGNORECASE)
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 
 class Backend(asyncio.Protocol):
     """One connection. Requests have no body, and the proxies under test send each head in one piece."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._upgraded = False
 
     def data_received(self, data: bytes) -> None:
-        self._transport.write(ANSWER * data.count(b"\r\n\r\n"))
+        if self._upgraded:
+            self._transport.write(data)
+        elif key := _KEY.search(data):
+            self._upgraded = True
+            self._transport.write(SWITCH % base64.b64encode(hashlib.sha1(key[1] + _GUID).digest()))
+        else:
+            self._transport.write(ANSWER * data.count(b"\r\n\r\n"))
 
 
 async def serve(port: int) -> None:

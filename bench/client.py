@@ -2,7 +2,8 @@
 
 It says "ready" when every connection stands (new-connection mode: at once), begins at the first line of its input, and says
 in one line of JSON what it did. It ends when its input does. Modes: `keep` (a request at a time on each connection), `new` (a
-connection a request), `idle` (one request on each connection, then silence until the input ends).
+connection a request), `idle` (one request on each connection, then silence until the input ends), `socket` (a WebSocket on each
+connection and one message there and back, then silence until the input ends).
 
 Refuses to know: which proxy it talks to, and whose CPU counts.
 """
@@ -18,11 +19,19 @@ from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Mode = Literal["keep", "new", "idle"]
+Mode = Literal["keep", "new", "idle", "socket"]
 GROUP = "X25519"
 """The key exchange, the same for every proxy: newer ones would choose a costlier one by themselves."""
 
 _OK = b"HTTP/1.1 200"
+_SWITCHED = b"HTTP/1.1 101"
+_MORE = {
+    "new": b"Connection: close\r\n",
+    "socket": b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+}
+MESSAGE = b"\x82\xfe\x04\x00\0\0\0\0" + b"x" * 1024
+"""A binary frame of 1 KiB, masked with zeroes (RFC 6455 section 5.2)."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 MAX_ERRORS = 1000
 """After so many a connection that fails is not replaced: nothing can come of it."""
@@ -30,11 +39,14 @@ MAX_ERRORS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do. `host` is SNI and Host; `certificate` (PEM with key) may be empty; `tls` False: plain HTTP."""
+    """What to do. `host` is SNI and Host, `path` the target; `certificate` (PEM with key) may be empty; `tls` False: plain
+    HTTP.
+    """
 
     mode: Mode
     port: int
     host: str
+    path: str
     tls: bool
     certificate: str
     connections: int
@@ -64,15 +76,16 @@ class Runner:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._context = tls_context(order.certificate) if order.tls else None
-        close = b"Connection: close\r\n" if order.mode == "new" else b""
-        self._request = b"GET / HTTP/1.1\r\nHost: %b\r\nUser-Agent: bench\r\n%b\r\n" % (order.host.encode(), close)
+        more = _MORE.get(order.mode, b"")
+        head = b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: bench\r\n%b\r\n"
+        self._request = head % (order.path.encode(), order.host.encode(), more)
         self._sockets: list[socket.socket] = []
         self._epoll = select.epoll()
         self._steps: dict[int, tuple[Steps, socket.socket]] = {}
         self.done = Done()
 
     def prepare(self) -> None:
-        """Open every connection that stays; in idle mode with a request on each, so that its buffers have been used."""
+        """Open every connection that stays; one that will be idle carries something first, so that its buffers have been used."""
         if self._order.mode == "new":
             return
         for _ in range(self._order.connections):
@@ -80,6 +93,8 @@ class Runner:
             if self._order.mode == "idle":
                 for _ in self._exchange(sock):
                     raise AssertionError("a blocking socket does not wait")
+            elif self._order.mode == "socket":
+                self._open_socket(sock)
             self._sockets.append(sock)
 
     def run(self) -> None:
@@ -129,6 +144,20 @@ class Runner:
             return sock
         return self._context.wrap_socket(sock, server_hostname=self._order.host, do_handshake_on_connect=handshake)
 
+    def _open_socket(self, sock: socket.socket) -> None:
+        """Upgrade, then one message and its echo."""
+        sock.sendall(self._request)
+        data = b""
+        while not data.endswith(b"\r\n\r\n"):
+            data += _more(sock, data)
+        if not data.startswith(_SWITCHED):
+            raise AnswerError(f"expected 101, got {data[:80]!r}")
+        sock.sendall(MESSAGE)
+        data = b""
+        while len(data) < len(MESSAGE):
+            data += _more(sock, data)
+        self.done.requests += 1
+
     def _exchanges(self, sock: socket.socket) -> Steps:
         while True:
             sock.send(self._request)
@@ -162,6 +191,14 @@ class Runner:
         self.done.requests += 1
 
 
+def _more(sock: socket.socket, data: bytes) -> bytes:
+    """Wait for more than `data`."""
+    piece = sock.recv(16384)
+    if not piece:
+        raise AnswerError(f"ended after {data[:80]!r}")
+    return piece
+
+
 def _missing(data: bytes) -> int:
     """Bytes that the response lacks; at least 1 while its head is not complete."""
     end = data.find(b"\r\n\r\n")
@@ -193,7 +230,7 @@ def main() -> None:
     print("ready", flush=True)
     if not sys.stdin.readline():
         return
-    if order.mode != "idle":
+    if order.mode not in ("idle", "socket"):
         runner.run()
     print(json.dumps(asdict(runner.done)), flush=True)
     sys.stdin.read()

@@ -1,4 +1,4 @@
-"""Requests through Vestibule and its peers in turn: plain, tls, mtls, new-mtls, authorized-extra.
+"""Requests through Vestibule and its peers in turn: plain, tls, mtls, http2, new-mtls, authorized-extra.
 
 Promises: the proxies take turns (A B A B), so that a slow minute of the machine meets them all; a ratio is formed within a
 round; CPU is that of the proxy's processes alone. A request that fails is told in the notes, and one that was not answered by
@@ -6,16 +6,20 @@ anybody ends the scenario.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from bench.findings import Finding, Report, spread
+from bench.h2load import by_streams
 from bench.load import Load, LoadError, Target, by_client, by_wrk, wrk
 from bench.machine import Cores, busy_seconds, cpu_seconds
 from bench.proxies import Proxy, negotiated
 
 CONNECTIONS, NEW_AT_ONCE = 64, 16
+HTTP2_CONNECTIONS, HTTP2_STREAMS = 16, 16
+GOROUTER_HTTP2 = 227 / 18
+"""GoRouter's CPU a request in `http2`, in nginx's, as measured with both in the same minutes: GoRouter itself is not run here."""
 WARM_SECONDS = 1.0
 SLICES = 4
 """Into how many a round is cut where the difference of two figures is wanted: what disturbs one then meets both."""
@@ -57,6 +61,11 @@ def tls(plan: Plan, proxies: Sequence[Proxy]) -> Report:
 def mtls(plan: Plan, proxies: Sequence[Proxy]) -> Report:
     """HTTP/1.1 keep-alive over mutual TLS; Vestibule decides on every request, nginx only verifies."""
     return _compare("mtls", plan, proxies, lambda proxy: proxy.mtls, _keep, ratio=2.0, cpu_us=60.0)
+
+
+def http2(plan: Plan, proxies: Sequence[Proxy]) -> Report:
+    """HTTP/2 over TLS, many streams a connection, to the same HTTP/1.1 backend; the aim is 0.6 of what GoRouter takes."""
+    return _compare("http2", plan, proxies, lambda proxy: proxy.tls, _streams, ratio=0.6 * GOROUTER_HTTP2)
 
 
 def new_mtls(plan: Plan, proxies: Sequence[Proxy]) -> Report:
@@ -103,6 +112,11 @@ def _new(target: Target, plan: Plan, seconds: float, began: Callable[[], None]) 
     return by_client("new", target, NEW_AT_ONCE, seconds, plan.cores.rest, began)
 
 
+def _streams(target: Target, plan: Plan, seconds: float, began: Callable[[], None]) -> Load:
+    began()
+    return by_streams(target, HTTP2_CONNECTIONS, HTTP2_STREAMS, seconds, plan.cores.rest)
+
+
 def _compare(
     scenario: str,
     plan: Plan,
@@ -113,14 +127,8 @@ def _compare(
     ratio: float | None = None,
     cpu_us: float | None = None,
 ) -> Report:
-    """Every proxy in turn, as often as the plan says; the first is Vestibule."""
-    for proxy in proxies:
-        _load(loader, where(proxy), plan, WARM_SECONDS)
-    rounds: dict[str, list[Round]] = {proxy.name: [] for proxy in proxies}
-    for _ in range(plan.rounds):
-        for proxy in proxies:
-            rounds[proxy.name].append(_round(loader, proxy, where(proxy), plan))
-    ours = proxies[0].name
+    """CPU a request of each, requests a second, and ratios; the first proxy is Vestibule."""
+    rounds, ours = take_turns(plan, proxies, where, loader), proxies[0].name
     findings = []
     for name, seen in rounds.items():
         aim = cpu_us if name == ours else None
@@ -130,9 +138,27 @@ def _compare(
         ratios = [mine.cpu_us / theirs.cpu_us for mine, theirs in zip(rounds[ours], rounds[name], strict=True)]
         findings.append(Finding(scenario, f"CPU ratio to {name}", spread(ratios), "", ratio if name == "nginx" else None))
     notes = [_spoken(scenario, proxies, where)] if where(proxies[0]).tls else []
-    for name, seen in rounds.items():
-        notes += [f"{scenario}, {name}: {_limit(seen)}.", *_troubles(scenario, name, seen)]
-    return Report(tuple(findings), tuple(notes))
+    return Report(tuple(findings), (*notes, *remarks(scenario, rounds)))
+
+
+def take_turns(plan: Plan, proxies: Sequence[Proxy], where: Callable[[Proxy], Target], loader: Loader) -> dict[str, list[Round]]:
+    """Every proxy in turn, as often as the plan says, by name."""
+    for proxy in proxies:
+        _load(loader, where(proxy), plan, WARM_SECONDS)
+    rounds: dict[str, list[Round]] = {proxy.name: [] for proxy in proxies}
+    for _ in range(plan.rounds):
+        for proxy in proxies:
+            rounds[proxy.name].append(_round(loader, proxy, where(proxy), plan))
+    return rounds
+
+
+def remarks(scenario: str, rounds: Mapping[str, Sequence[Round]]) -> list[str]:
+    """What limited each, and what went wrong."""
+    return [
+        note
+        for name, seen in rounds.items()
+        for note in (f"{scenario}, {name}: {_limit(seen)}.", *_troubles(scenario, name, seen))
+    ]
 
 
 def _round(loader: Loader, proxy: Proxy, target: Target, plan: Plan) -> Round:

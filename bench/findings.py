@@ -29,20 +29,29 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the table. `at_most` is the aim in the same unit, None where there is none."""
+    """One line of the table. `at_most` or `at_least` is the aim in the same unit, None where there is none."""
 
     scenario: str
     what: str
     seen: Spread
     unit: str
     at_most: float | None = None
+    at_least: float | None = None
 
     @property
     def verdict(self) -> str:
         """Whether the median reaches the aim; empty without one."""
-        if self.at_most is None:
+        if self.at_most is None and self.at_least is None:
             return ""
-        return "reached" if self.seen.median <= self.at_most else "MISSED"
+        low = self.at_least is not None and self.seen.median < self.at_least
+        return "MISSED" if low or (self.at_most is not None and self.seen.median > self.at_most) else "reached"
+
+    @property
+    def aim(self) -> str:
+        """In words; empty without one."""
+        if self.at_most is not None:
+            return f"<= {_number(self.at_most)} {self.unit}".rstrip()
+        return "" if self.at_least is None else f">= {_number(self.at_least)} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +92,7 @@ def as_json(facts: Sequence[str], reports: Sequence[Report]) -> str:
 def _row(finding: Finding) -> tuple[str, str, str, str, str, str]:
     seen, unit = finding.seen, finding.unit
     between = "" if seen.least == seen.greatest else f"{_number(seen.least)} - {_number(seen.greatest)}"
-    aim = "" if finding.at_most is None else f"<= {_number(finding.at_most)} {unit}".rstrip()
-    return finding.scenario, finding.what, f"{_number(seen.median)} {unit}".rstrip(), between, aim, finding.verdict
+    return finding.scenario, finding.what, f"{_number(seen.median)} {unit}".rstrip(), between, finding.aim, finding.verdict
 
 
 def _number(value: float) -> str:

@@ -31,6 +31,7 @@ class Target(NamedTuple):
     host: str
     tls: bool = False
     certificate: Path | None = None
+    path: str = "/"
 
 
 class Load(NamedTuple):
@@ -57,7 +58,11 @@ def by_wrk(program: str, target: Target, connections: int, seconds: float, core:
     command = [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-H", f"Host: {target.host}"]
     with pinned(core):
         ended = subprocess.run(
-            [*command, f"{scheme}://localhost:{target.port}/"], capture_output=True, text=True, timeout=seconds + 60, check=False
+            [*command, f"{scheme}://localhost:{target.port}{target.path}"],
+            capture_output=True,
+            text=True,
+            timeout=seconds + 60,
+            check=False,
         )
     found = _WRK_DONE.search(ended.stdout)
     if found is None:
@@ -78,7 +83,8 @@ def by_client(mode: Mode, target: Target, connections: int, seconds: float, core
 @contextlib.contextmanager
 def client(mode: Mode, target: Target, connections: int, seconds: float, core: int | None) -> Iterator["subprocess.Popen[str]"]:
     """Our own generator, its connections up; it is gone afterwards."""
-    order = Order(mode, target.port, target.host, target.tls, str(target.certificate or ""), connections, seconds)
+    certificate = str(target.certificate or "")
+    order = Order(mode, target.port, target.host, target.path, target.tls, certificate, connections, seconds)
     with pinned(core):
         process = subprocess.Popen(
             [sys.executable, "-m", "bench.client", json.dumps(asdict(order))],

@@ -1,51 +1,85 @@
 """nginx, as backend and as peer: its configuration and its start.
 
 Promises: one worker; as a peer it does what Vestibule does: keep-alive to the backend, an access log that is written in
-batches, the forwarding headers, on mutual TLS the caller's certificate in a header, and no session tickets there.
+batches, the forwarding headers, on mutual TLS the caller's certificate in a header, no session tickets there, and upgrades. What
+it reads faster than the client does stays in memory, as with the others.
 """
 
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from router.demo.process import spawn
 
+BULK_BYTES = 1 << 30
 _MANY = 1_000_000_000
 _LOCATION = """
   location / {
    proxy_pass http://backend;
+   proxy_set_header Connection "";
+   COMMON
+  }
+  location = /socket {
+   proxy_pass http://sockets;
+   proxy_set_header Connection upgrade;
+   proxy_set_header Upgrade $http_upgrade;
+   proxy_read_timeout 3600s;
+   COMMON
+  }"""
+_COMMON = """
    proxy_http_version 1.1;
    proxy_set_header Host $host;
-   proxy_set_header Connection "";
    proxy_set_header X-Forwarded-For $remote_addr;
    proxy_set_header X-Forwarded-Proto $scheme;
    proxy_set_header X-Request-Id $request_id;
-   proxy_set_header X-Forwarded-Client-Cert CERTIFICATE;
-  }"""
+   proxy_set_header X-Forwarded-Client-Cert CERTIFICATE;"""
+
+
+class Ports(NamedTuple):
+    """Where a peer listens."""
+
+    plain: int
+    tls: int
+    mtls: int
+
+
+class Backends(NamedTuple):
+    """Where a peer sends what: `/socket` to `sockets`, all else to `pages`."""
+
+    pages: int
+    sockets: int
 
 
 def backend_config(directory: Path, port: int) -> str:
-    """1 KiB to every request."""
+    """1 KiB to every request, 1 GiB of zeroes to those for `/bulk`: a file without blocks."""
+    bulk = directory / "bulk"
+    with bulk.open("wb") as file:
+        file.truncate(BULK_BYTES)
     return _main(
         directory,
-        f' access_log off;\n server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "{"x" * 1024}"; }} }}',
+        f""" access_log off;
+ server {{ listen 127.0.0.1:{port} backlog=4096;
+  location / {{ return 200 "{"x" * 1024}"; }}
+  location = /bulk {{ alias {bulk}; sendfile on; tcp_nopush on; }} }}""",
     )
 
 
-def peer_config(directory: Path, certificates: Path, backend_port: int, ports: tuple[int, int, int]) -> str:
-    """A reverse proxy; `ports`: plain HTTP, TLS, mutual TLS."""
-    plain, tls, mtls = ports
-    location = _LOCATION.replace("CERTIFICATE", '""')
-    location_mtls = _LOCATION.replace("CERTIFICATE", "$ssl_client_escaped_cert")
+def peer_config(directory: Path, certificates: Path, backends: Backends, ports: Ports) -> str:
+    """A reverse proxy."""
+    location = _LOCATION.replace("COMMON", _COMMON).replace("CERTIFICATE", '""')
+    location_mtls = _LOCATION.replace("COMMON", _COMMON).replace("CERTIFICATE", "$ssl_client_escaped_cert")
     return _main(
         directory,
         f""" access_log {directory}/access.log combined buffer=64k flush=1s;
  ssl_protocols TLSv1.2 TLSv1.3;
- upstream backend {{ server 127.0.0.1:{backend_port}; keepalive 100; keepalive_requests {_MANY}; }}
- server {{ listen [::]:{plain} ipv6only=off backlog=4096; {location} }}
- server {{ listen [::]:{tls} ssl ipv6only=off backlog=4096; {_certificate(certificates / "open")} {location} }}
- server {{ listen [::]:{mtls} ssl ipv6only=off backlog=4096;
+ proxy_max_temp_file_size 0;
+ upstream backend {{ server 127.0.0.1:{backends.pages}; keepalive 100; keepalive_requests {_MANY}; }}
+ upstream sockets {{ server 127.0.0.1:{backends.sockets}; }}
+ server {{ listen [::]:{ports.plain} ipv6only=off backlog=4096; {location} }}
+ server {{ listen [::]:{ports.tls} ssl http2 ipv6only=off backlog=4096; {_certificate(certificates / "open")} {location} }}
+ server {{ listen [::]:{ports.mtls} ssl http2 ipv6only=off backlog=4096;
   {_certificate(certificates / "east")}
   ssl_client_certificate {certificates}/east-ca.pem; ssl_verify_client on;
   ssl_session_tickets off; ssl_session_cache off; {location_mtls} }}""",

@@ -1,6 +1,6 @@
 """The proxies under test: Vestibule and its peers, each one process of work on the proxy's core.
 
-A peer is a class with these attributes and a line in PEERS. Promises: `start` returns when a request gets its 200 through every
+A peer is a configuration and a line in PEERS. Promises: `start` returns when a request gets its 200 through every
 port. Refuses to know: what is measured.
 """
 
@@ -19,9 +19,10 @@ from typing import Any, Protocol
 import yaml
 
 from bench.client import tls_context
+from bench.haproxy import haproxy_config, haproxy_version, start_haproxy
 from bench.load import Target
 from bench.machine import pinned
-from bench.nginx import peer_config, start_nginx
+from bench.nginx import Ports, nginx_version, peer_config, start_nginx
 from bench.site import EAST, EAST_HOST, OPEN_HOST, ROOT, Site
 from router.demo.process import free_port, spawn, stop
 
@@ -70,7 +71,7 @@ class Vestibule:
 
     def start(self) -> None:
         """Raises StartError."""
-        self._directory.mkdir()
+        self._directory.mkdir(exist_ok=True)
         file = self._directory / "router.yml"
         file.write_text(yaml.safe_dump(self._config()))
         log = self._directory / "router.log"
@@ -127,19 +128,19 @@ class Vestibule:
         }
 
 
-class Nginx:
+class Peer:
     """One worker, one port for each kind."""
 
-    def __init__(self, site: Site) -> None:
-        self.name = "nginx"
+    def __init__(self, name: str, site: Site, launch: "Callable[[Path, Site, Ports], subprocess.Popen[bytes]]") -> None:
+        self.name = name
         self._site = site
-        self._directory = site.directory / "nginx"
+        self._launch = launch
+        self._directory = site.directory / name
         self._process: subprocess.Popen[bytes] | None = None
-        self._ports = free_port(), free_port(), free_port()
-        plain, tls, mtls = self._ports
-        self.plain = Target(plain, OPEN_HOST)
-        self.tls = Target(tls, OPEN_HOST, tls=True)
-        self.mtls = Target(mtls, EAST_HOST, tls=True, certificate=site.caller)
+        self._ports = Ports(free_port(), free_port(), free_port())
+        self.plain = Target(self._ports.plain, OPEN_HOST)
+        self.tls = Target(self._ports.tls, OPEN_HOST, tls=True)
+        self.mtls = Target(self._ports.mtls, EAST_HOST, tls=True, certificate=site.caller)
 
     @property
     def pid(self) -> int:
@@ -149,9 +150,8 @@ class Nginx:
     def start(self) -> None:
         """Raises StartError."""
         self._directory.mkdir(exist_ok=True)
-        config = peer_config(self._directory, self._site.directory, self._site.backend_port, self._ports)
         with pinned(self._site.cores.proxy):
-            self._process = start_nginx(self._directory, config)
+            self._process = self._launch(self._directory, self._site, self._ports)
         log = self._directory / "error.log"
         _wait(lambda: all(map(_answers, (self.plain, self.tls, self.mtls))), log, self._process)
 
@@ -161,8 +161,24 @@ class Nginx:
             self._process = None
 
 
-PEERS: dict[str, type[Nginx]] = {"nginx": Nginx}
+def _nginx(directory: Path, site: Site, ports: Ports) -> "subprocess.Popen[bytes]":
+    return start_nginx(directory, peer_config(directory, site.directory, site.backends, ports))
+
+
+def _haproxy(directory: Path, site: Site, ports: Ports) -> "subprocess.Popen[bytes]":
+    return start_haproxy(directory, haproxy_config(site.directory, site.backends, ports))
+
+
+PEERS: dict[str, Callable[[Site], Proxy]] = {
+    "nginx": lambda site: Peer("nginx", site, _nginx),
+    "haproxy": lambda site: Peer("haproxy", site, _haproxy),
+}
 """By the name of the program."""
+
+
+def versions() -> str:
+    """Of the programs that may be peers."""
+    return f"nginx {nginx_version()}, haproxy {haproxy_version()}"
 
 
 def installed(peer: str) -> bool:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import NamedTuple
 import nats
 
 from bench.machine import Cores, cores, pinned
-from bench.nginx import backend_config, start_nginx
+from bench.nginx import Backends, backend_config, start_nginx
 from router.demo.certificates import Authority
 from router.demo.nats_server import NatsServer
 from router.demo.process import free_port, spawn
 
 OPEN_HOST, EAST, EAST_HOST = "bench.open.example", "*.east.example", "bench.east.example"
 APP = "11111111-1111-4111-8111-111111111111"
-"""The caller that the route of EAST_HOST allows."""
+"""The caller that the routes of EAST_HOST allow."""
+BULK, SOCKET = "/bulk", "/socket"
+"""What is served beside the page: 1 GiB (where nginx is the backend), and WebSockets."""
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,8 +37,9 @@ class Site(NamedTuple):
     directory: Path
     cores: Cores
     nats: NatsServer
-    backend_port: int
+    backends: Backends
     backend: str
+    """What serves the pages."""
 
     @property
     def caller(self) -> Path:
@@ -43,13 +47,14 @@ class Site(NamedTuple):
         return self.directory / "caller.pem"
 
     def registrations(self) -> list[bytes]:
-        """What the backend's app would send: an open route, and one of the mTLS domain with its list."""
-        common = {"host": "127.0.0.1", "port": self.backend_port, "private_instance_id": "bench-0", "private_instance_index": "0"}
-        routes: tuple[tuple[str, dict[str, object]], ...] = (
-            (OPEN_HOST, {}),
-            (EAST_HOST, {"options": {"mtls_allowed_apps": APP}}),
-        )
-        return [json.dumps({**common, "uris": [host], "app": APP, **more}).encode() for host, more in routes]
+        """What the backends' app would send: open routes, and some of the mTLS domain with their list."""
+        common = {"host": "127.0.0.1", "app": APP, "private_instance_id": "bench-0", "private_instance_index": "0"}
+        listed: dict[str, object] = {"options": {"mtls_allowed_apps": APP}}
+        return [
+            json.dumps({**common, "uris": [host + path], "port": port, **more}).encode()
+            for path, port in ((SOCKET, self.backends.sockets), ("", self.backends.pages))
+            for host, more in ((OPEN_HOST, {}), (EAST_HOST, listed))
+        ]
 
     def register(self, messages: Iterable[bytes]) -> None:
         """Publish registrations."""
@@ -67,22 +72,29 @@ def site() -> Iterator[Site]:
             server = NatsServer(directory / "nats")
             stack.callback(server.kill)
             server.start()
-            port, what = _start_backend(directory / "backend", stack)
-        yield Site(directory, placed, server, port, what)
+            sockets = _start_ours(stack)
+            pages, what = _start_pages(directory / "backend", sockets, stack)
+        yield Site(directory, placed, server, Backends(pages, sockets), what)
 
 
-def _start_backend(directory: Path, stack: contextlib.ExitStack) -> tuple[int, str]:
+def _start_ours(stack: contextlib.ExitStack) -> int:
+    port = free_port()
+    _end_with(stack, spawn([sys.executable, "-m", "bench.backend", str(port)], cwd=ROOT))
+    return port
+
+
+def _start_pages(directory: Path, ours: int, stack: contextlib.ExitStack) -> tuple[int, str]:
+    if shutil.which("nginx") is None:
+        return ours, "a small one of ours: nginx is not installed"
     directory.mkdir()
     port = free_port()
-    if shutil.which("nginx"):
-        process = start_nginx(directory, backend_config(directory, port))
-        what = "nginx"
-    else:
-        process = spawn([sys.executable, "-m", "bench.backend", str(port)], cwd=ROOT)
-        what = "a small one of ours: nginx is not installed"
+    _end_with(stack, start_nginx(directory, backend_config(directory, port)))
+    return port, "nginx"
+
+
+def _end_with(stack: contextlib.ExitStack, process: "subprocess.Popen[bytes]") -> None:
     stack.callback(process.wait)
     stack.callback(process.kill)
-    return port, what
 
 
 def _write_certificates(directory: Path) -> None:
