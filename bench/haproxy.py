@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from bench.client import GROUP
-from bench.nginx import Backends, Ports
+from bench.nginx import KEPT, Backends, Ports
 from router.demo.process import spawn
 
 
@@ -54,7 +54,7 @@ frontend strict
  default_backend pages
 
 backend pages
- server only 127.0.0.1:{backends.pages} pool-max-conn 100
+ server only 127.0.0.1:{backends.pages} pool-max-conn {KEPT}
 
 backend sockets
  server only 127.0.0.1:{backends.sockets}

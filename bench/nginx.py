@@ -14,6 +14,8 @@ from typing import NamedTuple
 from router.demo.process import spawn
 
 BULK_BYTES = 1 << 30
+KEPT = 512
+"""Idle connections to the backend that every proxy may keep: more than it is asked for at once."""
 _MANY = 1_000_000_000
 _LOCATION = """
   location / {
@@ -75,7 +77,7 @@ def peer_config(directory: Path, certificates: Path, backends: Backends, ports: 
         f""" access_log {directory}/access.log combined buffer=64k flush=1s;
  ssl_protocols TLSv1.2 TLSv1.3;
  proxy_max_temp_file_size 0;
- upstream backend {{ server 127.0.0.1:{backends.pages}; keepalive 100; keepalive_requests {_MANY}; }}
+ upstream backend {{ server 127.0.0.1:{backends.pages}; keepalive {KEPT}; keepalive_requests {_MANY}; }}
  upstream sockets {{ server 127.0.0.1:{backends.sockets}; }}
  server {{ listen [::]:{ports.plain} ipv6only=off backlog=4096; {location} }}
  server {{ listen [::]:{ports.tls} ssl http2 ipv6only=off backlog=4096; {_certificate(certificates / "open")} {location} }}

@@ -22,7 +22,7 @@ from bench.client import tls_context
 from bench.haproxy import haproxy_config, haproxy_version, start_haproxy
 from bench.load import Target
 from bench.machine import pinned
-from bench.nginx import Ports, nginx_version, peer_config, start_nginx
+from bench.nginx import KEPT, Ports, nginx_version, peer_config, start_nginx
 from bench.site import EAST, EAST_HOST, OPEN_HOST, ROOT, Site
 from router.demo.process import free_port, spawn, stop
 
@@ -113,6 +113,8 @@ class Vestibule:
             "prometheus": {"enabled": True, "port": self._metrics_port},
             "access_log": {"file": str(self._directory / "access.log")},
             "trusted_proxies": [],
+            "max_idle_conns": KEPT,
+            "max_idle_conns_per_host": KEPT,
             "start_response_delay_interval": "0s",
             "droplet_stale_threshold": "3600s",
             "mtls_domains": [
