@@ -45,7 +45,7 @@ def _findings(version: Version, ours: str, rounds: Mapping[str, Sequence[Round]]
     for name, seen in rounds.items():
         findings.append(Finding("bulk", f"{name}: {version}, MB a second", spread([one.rate for one in seen]), ""))
         findings.append(Finding("bulk", f"{name}: {version}, CPU a MB", spread([one.cpu_us for one in seen]), "µs"))
-    for name in rounds.keys() - {ours}:
+    for name in (name for name in rounds if name != ours):
         shares = [mine.rate / theirs.rate for mine, theirs in zip(rounds[ours], rounds[name], strict=True)]
         least = 1 / 3 if name == "nginx" else None
         findings.append(Finding("bulk", f"{version}, share of {name}'s throughput", spread(shares), "", at_least=least))
