@@ -1,7 +1,9 @@
 """Header blocks that clients make: the pairs, the table's changes, and the three ways to go wrong."""
 
+from typing import Any
+
 import pytest
-from hpack import Encoder
+from hpack import Decoder, Encoder, HPACKError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,7 +56,8 @@ def test_it_tells_whether_a_block_may_have_changed_the_table(block: bytes, chang
         (b"\xff" * 12, COMPRESSION, "bad_header_block"),
         (b"\x20\x20\x20\x82", COMPRESSION, "table_resizes"),
         (b"\x20" * 16_384, COMPRESSION, "table_resizes"),
-        (b"\x3f\xff\xff\xff\x20\x20\x20", COMPRESSION, "table_resizes"),
+        (b"\x3f\xe1\x1f\x20\x20", COMPRESSION, "table_resizes"),
+        (b"\x7f\x80\x80\x80\x80\x80\x80\x00", COMPRESSION, "bad_header_block"),
         (b"\x82" * 60, ErrorCode.ENHANCE_YOUR_CALM, "header_list_too_large"),
         (b"\x40\x01a\x7f\x81\x0f" + b"b" * 2_048, ErrorCode.ENHANCE_YOUR_CALM, "header_list_too_large"),
     ],
@@ -79,3 +82,71 @@ PAIRS = st.lists(st.tuples(st.binary(min_size=1, max_size=20), st.binary(max_siz
 def test_every_literal_is_read_as_it_stands(pairs: Pairs) -> None:
     """Text is judged elsewhere."""
     assert BlockDecoder(65_536).decode(literal(pairs)) == pairs
+
+
+def theirs(decoder: Decoder, block: bytes) -> Pairs | None:
+    try:
+        return [(bytes(name), bytes(value)) for name, value in decoder.decode(block, raw=True)]
+    except HPACKError:
+        return None
+
+
+REPRESENTATIONS = st.one_of(
+    st.integers(0x80, 0xFF).map(lambda byte: bytes((byte,))),  # indexed
+    st.integers(0, 40).map(lambda more: bytes((0xFF, more))),
+    st.tuples(st.sampled_from([0x00, 0x10, 0x40]), st.binary(max_size=9), st.binary(max_size=300)).map(
+        lambda parts: bytes((parts[0],)) + literal([(parts[1], parts[2])])[1:]
+    ),
+    st.tuples(st.sampled_from([0x01, 0x1F, 0x41, 0x6E, 0x7E]), st.binary(max_size=9)).map(
+        lambda parts: bytes((parts[0],)) + (b"\x2f" if parts[0] == 0x1F else b"") + bytes((len(parts[1]),)) + parts[1]
+    ),
+    st.binary(max_size=3),
+)
+RESIZES = st.sampled_from([b"", b"", b"", b"\x20", b"\x3f\x21", b"\x3f\xe1\x1f", b"\x20\x3f\xe1\x1f"])
+BLOCKS = st.lists(st.tuples(RESIZES, st.lists(REPRESENTATIONS, max_size=8).map(b"".join)).map(b"".join), max_size=12)
+
+
+@given(BLOCKS)
+def test_blocks_of_any_bytes_read_as_another_decoder_reads_them(blocks: list[bytes]) -> None:
+    """RFC 7541, table and all, up to the first block that is broken: broken for both."""
+    ours, other = BlockDecoder(65_536), Decoder(65_536)
+    for block in blocks:
+        pairs, expected = ours.decode(block), theirs(other, block)
+        if isinstance(pairs, BlockFault):
+            assert expected is None or pairs.reason == "table_resizes"
+            return
+        assert expected == pairs
+        assert list(other.header_table.dynamic_entries) == ours._entries[::-1]
+
+
+FIELDS = st.lists(
+    st.tuples(
+        st.sampled_from([b":path", b"cookie", b"x-a", b"x-b", b"accept"]), st.text("abcXYZ/~ ", max_size=60).map(str.encode)
+    ),
+    max_size=8,
+)
+
+
+@given(st.lists(st.tuples(FIELDS, st.sampled_from([0, 50, 200, 1_000, 4_096])), max_size=10), st.booleans())
+def test_what_another_encoder_says_is_heard(blocks: list[tuple[Pairs, int]], huffman: bool) -> None:
+    """With and without Huffman coding, while the table is resized and entries leave it."""
+    encoder, decoder = Encoder(), BlockDecoder(65_536)
+    for pairs, size in blocks:
+        encoder.header_table_size = size
+        assert decoder.decode(encoder.encode(pairs, huffman=huffman)) == pairs
+
+
+def test_the_work_for_a_block_grows_with_its_bytes_only() -> None:
+    """Attack 67: thousands of small literals in front of a long one are not copied over and over."""
+    seen = 0
+
+    class Counted(bytes):
+        def __getitem__(self, key: Any) -> Any:
+            nonlocal seen
+            found: Any = super().__getitem__(key)
+            seen += len(found) if isinstance(found, bytes) else 1
+            return found
+
+    block = Counted(b"\x01\x00" * 1_000 + literal([(b"a", b"b" * 50_000)]))
+    assert len(BlockDecoder(131_072).decode(block)) == 1_001
+    assert seen < 2 * len(block)
