@@ -115,7 +115,7 @@ def parse_request(pairs: Fields, limits: Http2Limits, *, ended: bool) -> Request
             pseudo[name] = value
     if len(fields) + (b":authority" in pseudo) > limits.max_fields:
         return Malformed("too_many_fields", 431)
-    fault = _field_fault(fields) or _with_host(pseudo.get(b":authority"), fields)
+    fault = _with_host(pseudo.get(b":authority"), fields) or _field_fault(fields)
     return fault or _judge_target(pseudo) or _head(pseudo, fields, ended)
 
 
@@ -137,10 +137,14 @@ def _field_fault(fields: Fields) -> Malformed | None:
         return Malformed("bad_field_name")
     if values.count(b"\n") != len(fields) or _VALUES.fullmatch(values) is None or _BLANK_AT_AN_EDGE.search(values):
         return Malformed("bad_field_value")
-    for name, value in fields:
-        if name in _OF_CONNECTION or (name == b"te" and value.lower() != b"trailers"):
-            return Malformed("connection_field")
+    known = dict(fields)
+    if not _OF_CONNECTION.isdisjoint(known) or (b"te" in known and not _wants_trailers(fields)):
+        return Malformed("connection_field")
     return None
+
+
+def _wants_trailers(fields: Fields) -> bool:
+    return all(value.lower() == b"trailers" for name, value in fields if name == b"te")
 
 
 def _with_host(authority: bytes | None, fields: Fields) -> Malformed | None:
@@ -154,7 +158,7 @@ def _with_host(authority: bytes | None, fields: Fields) -> Malformed | None:
         authority = hosts[0]
     elif hosts and hosts[0].lower() != authority.lower():
         return Malformed("host_mismatch")
-    if b"@" in authority or _field_fault([(b"host", authority)]):
+    if b"@" in authority:
         return Malformed("bad_authority")
     if hosts:
         fields[:] = [pair for pair in fields if pair[0] != b"host"]
