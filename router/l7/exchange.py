@@ -42,6 +42,8 @@ async def run(exchange: Exchange) -> bool:
         if permit.route.pool.bucket is not None:
             check_rate(exchange, permit)
         exchange.whole = exchange.body.buffered()
+        if exchange.writer.left:  # what is reset as soon as it is asked is no backend's business
+            raise Fault("client_cancelled", "before an endpoint was chosen")
         await _forward(exchange, permit)
     except Refused as refused:
         await _answer(exchange, refused.answer)

@@ -22,6 +22,8 @@ class Http1Writer:
 
     __slots__ = ("_chunked", "_conn", "_head", "_is_head", "_left", "_minor", "_stall", "proto")
 
+    left = False  # only `gone` finds out
+
     def __init__(self, conn: Channel, minor: int, stall: float, *, is_head: bool) -> None:
         self.proto = b"HTTP/1.1" if minor else b"HTTP/1.0"
         self._conn = conn

@@ -15,9 +15,11 @@ class ResponseWriter(Protocol):
     """The answer to one request: any number of `interim` and then `begin`, `write`s, one `finish`; or `abort` at any time.
 
     `proto`: the version as the access log spells it. Sending raises Fault when the client is gone or takes nothing for too long.
+    `left`: is it known already, without asking the kernel, that nobody waits for the answer?
     """
 
     proto: bytes
+    left: bool
 
     def watch(self, left: Callable[[], object] | None) -> None:
         """Call `left`, from a callback of the event loop, when the client leaves while nothing is read from it; None: no more."""
