@@ -228,6 +228,11 @@ class RouterProcess:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1])
 
+    def cpu_seconds(self) -> float:
+        """Processor time it has used so far, in user and kernel mode."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def open_files(self) -> int:
         """How many descriptors it holds."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
