@@ -1,5 +1,5 @@
-"""Attack 53: HTTP/2 spoken to an HTTP/1.1 listener, plain or TLS. It must neither be tunnelled to a backend that understands it
-(h2c smuggling) nor be half understood here. The bytes are those of a real HTTP/2 library.
+"""Attack 53: HTTP/2 spoken where HTTP/1.1 was agreed, plain or TLS, and HTTP/1.1 where HTTP/2 was. It must not be
+tunnelled to a backend that understands it (h2c smuggling), nor half understood. The bytes are those of a real HTTP/2 library.
 """
 
 from collections.abc import Iterator
@@ -8,8 +8,10 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from tests.attacks.floods import assert_refused_alone, attacker
 from tests.support.backend import Exchange
-from tests.support.client import Tls
+from tests.support.client import Tls, render_request
+from tests.support.http2_client import PREFACE, Code, FrameClient
 from tests.support.register import Registrar
 from tests.support.router import RouterProcess
 from tests.support.site import Site, site
@@ -38,20 +40,43 @@ def _upgrade_settings() -> str:
     return settings.decode()
 
 
-@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
-def test_a_preface_is_refused(place: Site, over_tls: bool) -> None:
-    """Attack 53: an HTTP/2 preface with a request behind it is 505 and close; no backend sees a byte."""
+@pytest.mark.parametrize("alpn", [None, [], [b"http/1.1"], [b"h3"]], ids=["plain", "without ALPN", "http/1.1", "something else"])
+def test_a_preface_is_refused(place: Site, alpn: list[bytes] | None) -> None:
+    """Attack 53: an HTTP/2 preface where HTTP/2 was not agreed, is 505 and close; no backend sees a byte."""
     place.backend.clear()
-    tls = Tls(sni=place.host, alpn=[b"h2", b"http/1.1"]) if over_tls else None
+    tls = None if alpn is None else Tls(sni=place.host, alpn=alpn)
     place.refuses(_preface_and_request(place.host), 505, tls=tls)
     assert place.backend.received == []
 
 
-def test_h2_is_not_chosen_by_alpn(place: Site) -> None:
-    """Attack 53: where only HTTP/1.1 is served, ALPN says so, whatever the client prefers."""
-    with place.client(Tls(sni=place.host, alpn=[b"h2", b"http/1.1"])) as client:
-        assert client.tls is not None
-        assert client.tls.get_alpn_proto_negotiated() == b"http/1.1"
+@pytest.mark.parametrize(
+    "front", [b"", b"PRI * HTTP/2.0\r\n\r\n", PREFACE[:-1] + b"x"], ids=["nothing", "half a preface", "almost"]
+)
+def test_http_1_1_is_not_understood_where_http2_was_agreed(place: Site, front: bytes) -> None:
+    """Attack 53: the first bytes must be the preface, to the last of them: PROTOCOL_ERROR and the end."""
+    place.backend.clear()
+    with FrameClient(place.router.ssl_port, Tls(sni=place.host), greet=False) as client:
+        client.write(front + render_request(place.host) * 2)
+        goodbye = client.wait_end()
+        assert goodbye is None or goodbye.code == Code.PROTOCOL_ERROR
+        assert [frame for frame in client.frames if frame.stream_id] == []
+    assert place.backend.received == []
+
+
+def test_an_upgrade_inside_http2_is_refused(place: Site) -> None:
+    """Attack 53: there is no Upgrade in HTTP/2, to whatever (RFC 9113 section 8.2.2)."""
+    place.backend.clear()
+    with attacker(place) as client:
+        stream = client.ask(client.head(place.host, "/bad", more=[("connection", "upgrade"), ("upgrade", "websocket")]))
+        assert_refused_alone(client, stream, place)
+
+
+def test_settings_of_an_upgrade_do_not_reach_a_backend(place: Site) -> None:
+    """Attack 53: HTTP2-Settings belongs to the hop it was sent on."""
+    place.backend.clear()
+    with attacker(place) as client:
+        assert client.response(client.ask(client.head(place.host, more=[("http2-settings", _upgrade_settings())]))).status == 200
+    assert place.seen().all("http2-settings") == []
 
 
 def _upgrade(place: Site, connection: str) -> bytes:
