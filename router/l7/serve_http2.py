@@ -22,7 +22,7 @@ from router.l7.http2_writer import Http2Writer
 from router.l7.state import NO_HEAD, Exchange, Router
 from router.net.body import BodyMalformed, BodyTruncated, Inflow
 from router.net.deadline import NEVER
-from router.wire.http1 import RequestHead
+from router.wire.http1 import NO_BODY, RequestHead
 from router.wire.http2 import Data, Ended, ErrorCode, Event, GoneAway, Request, Reset, ServerConnection, Trailers, Window
 
 FLUSH_BYTES: Final = 65_536
@@ -73,6 +73,7 @@ class Http2Session:
         self._downstream = downstream
         self._router = router
         self._streams: dict[int, _Stream] = {}
+        self._nothing = Inflow(self.loop, self.wheel, NO_BODY, partial(self._taken, 0))  # one for all streams without a body
         self._flushing = False
         self._rest: memoryview | None = None  # what the client's system did not take
         self._drainer: asyncio.Task[None] | None = None
@@ -159,7 +160,7 @@ class Http2Session:
         downstream, router, number = self._downstream, self._router, request.stream
         head, limits = request.head, router.live.snapshot.limits
         framing = head.body if isinstance(head, RequestHead) else NO_HEAD.body
-        body = Inflow(self.loop, self.wheel, framing, partial(self._taken, number))
+        body = self._nothing if framing == NO_BODY else Inflow(self.loop, self.wheel, framing, partial(self._taken, number))
         malformed = not isinstance(head, RequestHead) and head.status == 400
         writer = Http2Writer(self, number, limits.client_write_stall, malformed=malformed)
         downstream.busy = True

@@ -38,6 +38,15 @@ def test_names_are_lower_case_and_values_without_blanks_around_them() -> None:
     assert decoded(encode_fields([(b"X-Cf-RouterError", b" unknown_route\t")])) == [(b"x-cf-routererror", b"unknown_route")]
 
 
+@pytest.mark.parametrize("name", [b"X-Vcap-Request-Id", b"etag", b"Location", b"traceparent"])
+@pytest.mark.parametrize("value", [b"", b"a" * 126, b"a" * 127, b"a" * 300, b"a b"])
+def test_a_field_whose_value_differs_every_time_reads_as_it_was_given(name: bytes, value: bytes) -> None:
+    """Whether it takes the short way or not: a length of 127 has a second byte (RFC 7541 section 5.1)."""
+    assert decoded(encode_fields([(name, value)])) == [(name.lower(), value)]
+    with pytest.raises(ValueError, match="cannot encode"):
+        encode_fields([(name, value[:100] + b"\r\nb: c")])
+
+
 @pytest.mark.parametrize("name", [b"Connection", b"keep-alive", b"PROXY-connection", b"transfer-encoding", b"Upgrade"])
 def test_a_field_that_belongs_to_a_connection_is_left_out(name: bytes) -> None:
     """RFC 9113 8.2.2."""
