@@ -100,6 +100,7 @@ class App:
             await serve_http(downstream, router)
 
         self._connections = Connections(self._live, serve, self._wheel, loop, self._metrics, self._log.named("connection"))
+        router.connect_inside = self._connections.connect_inside
         self._listeners: dict[tuple[str, int], Listener] = {}
         self._status: list[StatusServer] = []
         self._stopping = asyncio.Event()
@@ -164,7 +165,7 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for server in self._status:
             await server.close()
-        self._live.snapshot.idle.close()
+        self._live.snapshot.retire()
         self._wheel.close()
         self._log.info("router-stopped", exit_status=self._exit_status)
         self._access_log.close(SINK_SECONDS)
@@ -261,9 +262,8 @@ class App:
         self._live.snapshot = snapshot
         self._health_checks.settings_changed()
         self._connections.judge_again()
-        if snapshot.idle is not old.idle:
-            old.idle.close()
-        elif not snapshot.deny.empty:
+        old.retire(snapshot)
+        if snapshot.idle is old.idle and not snapshot.deny.empty:
             snapshot.idle.sweep(snapshot.bars)
         for listener in self._listeners.values():
             listener.budget.limits = parts.budget_limits(snapshot.limits)

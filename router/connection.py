@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from authz.binding import TlsBinding
-from router.downstream import Downstream, client_of
+from router.downstream import Downstream, Inside, client_of
 from router.live import Live
+from router.net.budget import Budget, BudgetLimits
 from router.net.deadline import Wheel
-from router.net.listener import Listener
+from router.net.listener import Entrance, Listener
 from router.net.stream import Stream
 from router.observe.log import Logger
 from router.observe.metrics import Metrics
@@ -34,6 +35,8 @@ ALERTS: Final = {
     "unrecognized_name": bytes.fromhex("15030300020270"),
 }
 """Fatal alerts that are sent before OpenSSL has seen a byte."""
+
+_LOOPBACK: Final = "127.0.0.1"
 
 ServeHttp = Callable[[Downstream], Awaitable[None]]
 
@@ -67,17 +70,29 @@ class Connections:
         self._log = log
         self._tasks: dict[asyncio.Task[None], Downstream] = {}
         self._handshaking: dict[Stream, None] = {}
+        self._inside = Entrance("inside", Budget(BudgetLimits()), tls=False)
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def accept(self, sock: socket.socket, address: str, port: int, listener: Listener) -> None:
         """Start the story of an admitted socket. Called by the listener."""
-        downstream = Downstream(Stream(sock, self._loop, self._wheel), address, port, listener)
-        self._metrics.connections_accepted.labels(listener.name).value += 1
+        self._start(Downstream(Stream(sock, self._loop, self._wheel), address, port, listener))
+
+    def _start(self, downstream: Downstream) -> None:
+        self._metrics.connections_accepted.labels(downstream.listener.name).value += 1
         task = self._loop.create_task(self._serve(downstream))
         self._tasks[task] = downstream
         task.add_done_callback(self._done)
+
+    def connect_inside(self) -> Stream:
+        """One end of a connection to this router, which serves the other as it serves any client's."""
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        self._inside.budget.admit(_LOOPBACK, self._loop.time())
+        self._start(Inside(Stream(theirs, self._loop, self._wheel), _LOOPBACK, 0, self._inside))
+        return Stream(ours, self._loop, self._wheel)
 
     def close_idle(self) -> None:
         """Drain: connections on which no request has begun end now, the others after their current response."""

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from authz.binding import TlsBinding, check_binding
 from authz.decision import Check, Decision
-from authz.domain import DomainPolicy
+from authz.domain import DomainPolicy, XfccFormat, XfccMode
 from authz.policy import PoolPolicy
 from identity.caller import Caller
 from identity.certificate import IdentityError, read_caller
@@ -24,7 +24,7 @@ from registry.names import Names
 from router.l7.hygiene import DownstreamFacts, downstream_facts
 from router.live import Snapshot
 from router.net.channel import Channel
-from router.net.listener import Listener
+from router.net.listener import Entrance
 from router.net.stream import Stream
 from router.observe.access_record import NO_CALLER_NAMES, CallerNames
 
@@ -95,7 +95,7 @@ class Downstream(Channel):
         "snapshot",
     )
 
-    def __init__(self, stream: Stream, address: str, port: int, listener: Listener) -> None:
+    def __init__(self, stream: Stream, address: str, port: int, listener: Entrance) -> None:
         super().__init__(stream)
         self.address = address
         self.port = port
@@ -130,6 +130,15 @@ class Downstream(Channel):
         return self.client.caller
 
     @property
+    def secure(self) -> bool:
+        """Can nobody on the way read along?"""
+        return self.listener.tls
+
+    def shown(self, mode: XfccMode, form: XfccFormat) -> tuple[XfccMode, bytes | None]:
+        """How X-Forwarded-Client-Cert is treated where `mode` is configured, and its value for the verified certificate."""
+        return mode, self.client.xfcc(form) if self.client is not None else None
+
+    @property
     def binding_domain(self) -> str:
         """The pattern that the handshake enforced, "" for none."""
         return (self.binding.domain or "") if self.binding is not None else ""
@@ -157,3 +166,22 @@ class Downstream(Channel):
             return None
         caller = self.caller_for(domain)
         return caller if isinstance(caller, Caller) else None
+
+
+class Inside(Downstream):
+    """A connection of the router to itself, without a way that anybody could stand in: what it says of the client is our word."""
+
+    __slots__ = ()
+
+    @property
+    def secure(self) -> bool:
+        return True
+
+    def shown(self, mode: XfccMode, form: XfccFormat) -> tuple[XfccMode, bytes | None]:
+        return "always_forward", None
+
+    def under(self, snapshot: Snapshot) -> None:
+        fresh = self.snapshot is not snapshot
+        super().under(snapshot)
+        if fresh:
+            self.facts = self.facts._replace(trusted=True, scheme=b"https")

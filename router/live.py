@@ -22,6 +22,7 @@ from router.config.model import Config
 from router.l7.error_page import ErrorPage
 from router.l7.hygiene import HeaderPolicy
 from router.l7.policies import L7Policies
+from router.l7.route_services import RouteServices
 from router.l7.sticky import StickyPolicy, with_session
 from router.limits import Limits
 from router.tls.contexts import ClientPolicy, Contexts
@@ -52,6 +53,15 @@ class Snapshot:
     names: Names
     sticky: StickyPolicy | None
     error_page: ErrorPage | None  # None: errors are plain text
+    route_services: RouteServices | None  # None: none is asked
+
+    def retire(self, following: Snapshot | None = None) -> None:
+        """End the idle connections that the configuration which follows does not take over; without one, all."""
+        if following is None or following.idle is not self.idle:
+            self.idle.close()
+        ours, theirs = self.route_services, following.route_services if following is not None else None
+        if ours is not None and (theirs is None or theirs.idle is not ours.idle):
+            ours.idle.close()
 
     def client_policy(self, pattern: str | None) -> ClientPolicy | None:
         """Today's client-certificate policy of the domain with this pattern (None: of open hosts); None when it is gone."""

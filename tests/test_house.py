@@ -37,9 +37,11 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.downstream",),
     ("router.l7.state",),
     ("router.l7.denial",),
+    ("router.l7.returning",),
     ("router.l7.tunnel",),
     ("router.l7.attempt",),
     ("router.l7.doors",),
+    ("router.l7.service_leg",),
     ("router.l7.exchange",),
     ("router.l7.serve_http1",),
     ("router.l7.serve_http2",),
@@ -58,7 +60,8 @@ the two stories and the compiler need the snapshot, what lies beside them in the
 
 PURE = (
     "identity", "authz", "registry", "router.wire", "router.l7.target", "router.l7.hygiene", "router.l7.header_policy",
-    "router.l7.refusal", "router.l7.policies", "router.l7.sticky", "router.l7.upgrade", "router.faults", "router.limits",
+    "router.l7.refusal", "router.l7.policies", "router.l7.sticky", "router.l7.upgrade",
+    "router.l7.route_service", "router.l7.route_service_seal", "router.faults", "router.limits",
     "router.observe.trace",
 )  # fmt: skip
 IMPURE = "_nats"

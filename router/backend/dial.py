@@ -42,11 +42,13 @@ class BackendTls:
     ciphers: str = ""
     chain: tuple[x509.Certificate, ...] = ()
     key: PrivateKey | None = None
+    versions: tuple[int, int] = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
 
     def context(self) -> SSL.Context:
         """A client context; raises ValueError or SSL.Error when OpenSSL refuses a part of it."""
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_min_proto_version(self.versions[0])
+        context.set_max_proto_version(self.versions[1])
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         if self.ciphers:

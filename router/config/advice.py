@@ -22,6 +22,9 @@ from router.config.model import Config
 from router.config.pem import parse_certificates, parse_crls
 from router.config.scalars import is_duration, parse_duration
 
+LEAST_SECRET = 16
+"""Characters of a secret that seals requests to route services."""
+
 KNOWN_LOG_FIELDS = frozenset(
     {
         "backend_time", "dial_time", "dns_time", "tls_time", "failed_attempts",
@@ -155,6 +158,24 @@ def _no_zone(config: Config, _tree: Tree) -> Iterator[Notice]:
         yield Notice(("balancing_algorithm_az_preference",), said, "set zone to this router's, as registrations name it")
 
 
+def _route_services(config: Config, _tree: Tree) -> Iterator[Notice]:
+    secret, other = (one.get_secret_value() for one in (config.route_services_secret, config.route_services_secret_decrypt_only))
+    if other and not secret:
+        said = "without route_services_secret no route service is asked"
+        yield Notice(("route_services_secret_decrypt_only",), said, "give route_services_secret too, or remove it")
+    if not secret:
+        return
+    if len(secret) < LEAST_SECRET:
+        said = f"shorter than {LEAST_SECRET} characters: a route service could guess it, and then pass for any caller"
+        yield Notice(("route_services_secret",), said, "use a random one, the same on every router")
+    if not config.route_services.egress_blocklist:
+        said = "whoever may bind a route service chooses where the router connects to, private networks included"
+        yield Notice(("route_services", "egress_blocklist"), said, "list the networks that no route service is in")
+    if not config.route_services_recommend_https:
+        said = "services are told to return in plain text, and such a return opens mTLS domains too"
+        yield Notice(("route_services_recommend_https",), said, "set it to true where clients reach the router by TLS")
+
+
 def _unknown_log_fields(config: Config, _tree: Tree) -> Iterator[Notice]:
     for index, name in enumerate(config.logging.extra_access_log_fields):
         if name not in KNOWN_LOG_FIELDS:
@@ -202,4 +223,5 @@ def _without_list(authorities: list[x509.Certificate], lists: list[x509.Certific
 
 _LOOKS: tuple[Callable[[Config, Tree], Iterator[Notice]], ...] = (
     _certificates_and_domains, _domains, advise_deny, _wide_open, _no_zone, _unknown_log_fields, _streaming_nowhere, _nanoseconds,
+    _route_services,
 )  # fmt: skip

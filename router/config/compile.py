@@ -29,12 +29,14 @@ from router.config.template import read_template
 from router.l7.error_page import ErrorPage
 from router.l7.hygiene import HeaderPolicy, header_policy
 from router.l7.policies import L7Policies, Policy
+from router.l7.route_service_seal import Seal
+from router.l7.route_services import RouteServices, blocked
 from router.l7.sticky import sticky_policy
 from router.limits import Limits
 from router.live import Snapshot
 from router.net.deadline import Wheel
-from router.tls.certificates import ServerCertificate, read_certificates, read_pair, read_server_certificate
-from router.tls.contexts import ClientPolicy, Contexts, Subject, SubjectRule, TlsSettings
+from router.tls.certificates import PrivateKey, ServerCertificate, read_certificates, read_pair, read_server_certificate
+from router.tls.contexts import VERSIONS, ClientPolicy, Contexts, Subject, SubjectRule, TlsSettings
 from router.wire.http1 import HeadLimits
 
 
@@ -84,6 +86,7 @@ def compile_config(
             negotiate=config.sticky_sessions_for_auth_negotiate,
         ),
         error_page=_error_page(config),
+        route_services=_route_services(config, limits, loop, wheel, deny, previous),
     )
 
 
@@ -226,20 +229,68 @@ def _headers(config: Config) -> HeaderPolicy:
 def _dialer(config: Config, limits: Limits, loop: asyncio.AbstractEventLoop, wheel: Wheel, deny: DenyLists) -> Dialer:
     backends = config.backends
     try:
-        own = read_pair(backends.cert_chain, backends.private_key.get_secret_value()) if backends.cert_chain else None
-        tls = BackendTls(
-            roots=tuple(cert for text in config.ca_certs if text for cert in read_certificates(text)),
-            system_roots=True,
-            verify=not config.skip_ssl_validation,
-            ciphers=":".join(config.cipher_suites.tls12),
-            chain=own[0] if own is not None else (),
-            key=own[1] if own is not None else None,
-        )
+        pair = read_pair(backends.cert_chain, backends.private_key.get_secret_value()) if backends.cert_chain else ((), None)
+        tls = _backend_tls(config, *pair)
         return Dialer(
             tls, loop, wheel, limits.dial_deadline, limits.backend_handshake_deadline, limits.keep_alive_probe_interval, deny
         )
     except (SSL.Error, ValueError) as error:
         raise CompileError("backends", str(error)) from error
+
+
+def _backend_tls(
+    config: Config,
+    chain: tuple[x509.Certificate, ...],
+    key: PrivateKey | None,
+    versions: tuple[int, int] = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION),
+) -> BackendTls:
+    return BackendTls(
+        roots=tuple(cert for text in config.ca_certs if text for cert in read_certificates(text)),
+        system_roots=True,
+        verify=not config.skip_ssl_validation,
+        ciphers=":".join(config.cipher_suites.tls12),
+        chain=chain,
+        key=key,
+        versions=versions,
+    )
+
+
+def _route_services(
+    config: Config,
+    limits: Limits,
+    loop: asyncio.AbstractEventLoop,
+    wheel: Wheel,
+    deny: DenyLists,
+    previous: Snapshot | None,
+) -> RouteServices | None:
+    secret, own = config.route_services_secret.get_secret_value(), config.route_services
+    if not secret:
+        return None
+    before = previous.route_services if previous is not None else None
+    lists = blocked(own.egress_blocklist, deny)
+    same = before is not None and previous is not None and _service_view(previous.config) == _service_view(config)
+    try:
+        chain, key = read_pair(own.cert_chain, own.private_key.get_secret_value()) if own.cert_chain else ((), None)
+        versions = VERSIONS[config.min_tls_version], VERSIONS[config.max_tls_version]
+        tls = _backend_tls(config, chain, key, versions)
+        dialer = Dialer(
+            tls, loop, wheel, limits.dial_deadline, limits.backend_handshake_deadline, limits.keep_alive_probe_interval, lists
+        )
+    except (SSL.Error, ValueError) as error:
+        raise CompileError("route_services", str(error)) from error
+    return RouteServices(
+        seal=before.seal
+        if before is not None and same
+        else Seal(secret, config.route_services_secret_decrypt_only.get_secret_value()),
+        timeout=config.route_services_timeout,
+        scheme="https" if config.route_services_recommend_https else "http",
+        strict=own.strict_signature_validation,
+        max_attempts=max(1, own.max_attempts),
+        inside=frozenset(config.route_services_hairpinning_allowlist) if config.route_services_hairpinning else None,
+        blocked=lists,
+        dialer=dialer,
+        idle=before.idle if before is not None and same else _new_pool(limits),
+    )
 
 
 def _names(config: Config, previous: Snapshot | None) -> Names:
@@ -260,6 +311,10 @@ def _error_page(config: Config) -> ErrorPage | None:
 def _idle(config: Config, limits: Limits, previous: Snapshot | None) -> IdlePool:
     if previous is not None and _backend_view(previous.config) == _backend_view(config):
         return previous.idle
+    return _new_pool(limits)
+
+
+def _new_pool(limits: Limits) -> IdlePool:
     return IdlePool(limits.max_idle_backends, limits.max_idle_per_endpoint, limits.backend_idle_deadline)
 
 
@@ -267,5 +322,15 @@ def _backend_view(config: Config) -> tuple[object, ...]:
     """What an idle backend connection was made under: if it changes, old connections are not used again."""
     return (
         config.backends, config.ca_certs, config.skip_ssl_validation, config.cipher_suites,
+        config.disable_keep_alives, config.max_idle_conns, config.max_idle_conns_per_host,
+    )  # fmt: skip
+
+
+def _service_view(config: Config) -> tuple[object, ...]:
+    """What keys and idle connections of route services were made under; the secrets themselves stay in the configurations."""
+    own = config.route_services
+    return (
+        config.route_services_secret, config.route_services_secret_decrypt_only, own.cert_chain, own.private_key, config.ca_certs,
+        config.skip_ssl_validation, config.cipher_suites, config.min_tls_version, config.max_tls_version,
         config.disable_keep_alives, config.max_idle_conns, config.max_idle_conns_per_host,
     )  # fmt: skip

@@ -26,7 +26,7 @@ class Notice(NamedTuple):
 
 _LATER = "no effect yet"
 _NATS_ONLY = "no effect: routes come from NATS, never from the routing API"
-_ROUTE_SERVICE = "no effect: a registration with route_service_url is answered 502 route_service_unsupported"
+_NO_PORT = "no effect: a route service that is a route here is asked inside the process, by no port"
 _DROPSONDE = (
     "no effect: Loggregator is not spoken to; metrics go to Prometheus, the access log to a file, syslog or standard output"
 )
@@ -38,14 +38,8 @@ NO_EFFECT: dict[str, str] = {
     "logging.loggregator_enabled": _DROPSONDE,
     "enable_http1_concurrent_read_write": "no effect: a response always passes while its request still comes",
     "publish_start_message_interval": "no effect, as in GoRouter: the start message goes out at each connection and greet",
-    "route_services_timeout": _ROUTE_SERVICE,
-    "route_services_secret": _ROUTE_SERVICE,
-    "route_services_secret_decrypt_only": _ROUTE_SERVICE,
-    "route_services_recommend_https": _ROUTE_SERVICE,
-    "route_services_hairpinning": _ROUTE_SERVICE,
-    "route_services_hairpinning_allowlist": _ROUTE_SERVICE,
-    "route_services_internal_server_port": _ROUTE_SERVICE,
-    "route_services": _ROUTE_SERVICE,
+    "route_services_internal_server_port": _NO_PORT,
+    "route_services.enable_websockets": "no effect: an upgrade on a route with a route service is answered 503",
     "keep_alive_100_continue_requests": _ALWAYS,
     "healthcheck_poll_interval": "no effect: it belongs to gorouter-healthchecker",
     "healthcheck_timeout": "no effect: it belongs to gorouter-healthchecker",
@@ -67,6 +61,7 @@ NO_EFFECT: dict[str, str] = {
 }
 
 AGREED: dict[str, bool] = {
+    "route_services.enable_websockets": False,
     "keep_alive_100_continue_requests": True,
     "enable_http1_concurrent_read_write": True,
     "per_request_metrics_reporting": True,

@@ -30,11 +30,14 @@ from router.config.scalars import (
     EndlessAtZero,
     FieldName,
     Network,
+    Pattern,
     Port,
+    Secret,
     Text,
     mistake,
 )
 from router.config.sections import (
+    NO_SECRET,
     AccessLogConfig,
     BackendHealthCheck,
     Backends,
@@ -44,6 +47,7 @@ from router.config.sections import (
     Metrics,
     Nats,
     Prometheus,
+    RouteServices,
     Status,
     TlsPair,
     Tracing,
@@ -176,6 +180,25 @@ class Config(BaseModel):
     endpoint_keep_alive_probe_interval: Duration = entry(1.0, "TCP keep-alive probes to backends, 0: none")
     empty_pool_response_code_503: Bool = entry(True, ("503 (false: 404) for a known route without endpoints. BOSH's default"))
     empty_pool_timeout: Duration = entry(0.0, "how long a route without endpoints stays known")
+
+    # Route services
+    route_services_secret: Secret = entry(
+        NO_SECRET, "what seals requests to route services, the same on every router; absent: no route service is asked (502)"
+    )
+    route_services_secret_decrypt_only: Secret = entry(
+        NO_SECRET, "another secret whose seals are good: the next or the last one while the secret is changed"
+    )
+    route_services_timeout: Duration = entry(60.0, "how long a seal is good, from the way out to the way back. BOSH's default")
+    route_services_recommend_https: Bool = entry(
+        True, "the URL that a service is to send requests on to: https, or http where false"
+    )
+    route_services_hairpinning: Bool = entry(
+        False, "true: a service whose URL is a route here is asked inside this process, not through DNS and balancer"
+    )
+    route_services_hairpinning_allowlist: tuple[Pattern, ...] = entry(
+        (), "hosts of services for which that holds, or `*.` for one label before a host; absent: every route's"
+    )
+    route_services: RouteServices = entry(RouteServices, "how route services are asked")
 
     # Deadlines and bounds on what a client sends: 0 means the default, `unlimited` none
     tls_handshake_timeout: Deadline = entry(10.0, "a TLS handshake, of a client and of a backend; attack 27")

@@ -7,7 +7,8 @@ older shapes (legacy.py).
 Source: contract g.1 for the keys, g for the two defaults; decision 13 for which of them wins.
 """
 
-from typing import Annotated, Literal, Self, TypeAlias
+from ipaddress import ip_network
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
@@ -32,6 +33,7 @@ from router.config.scalars import (
     FieldName,
     FieldValue,
     ListenAddress,
+    Network,
     Pattern,
     Port,
     Secret,
@@ -176,6 +178,27 @@ class Backends(_ClientPair):
         15.0, "no attempt begins so long after its request came, 0: no limit. Room for three dials that time out"
     )
     max_conns: Count = entry(500, ("requests in flight an endpoint, 0: any number. BOSH's default protects slow apps"))
+
+
+PRIVATE: Final = tuple(
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+        "::/127", "fc00::/7", "fe80::/10",
+    )
+)  # fmt: skip
+"""This machine, its link (where clouds tell secrets) and its private networks."""
+
+
+class RouteServices(_ClientPair):
+    max_attempts: Count = entry(3, "connections tried for one request to a route service, 0 is 1. BOSH's default")
+    strict_signature_validation: Bool = entry(
+        False, "true: 400 (504 where it is too old) for a signature that is not ours on a route without route service"
+    )
+    egress_blocklist: tuple[Network, ...] = entry(
+        PRIVATE,
+        "networks in which no route service is asked, by whatever name (502): developers choose the URLs; [] for none",
+    )
 
 
 class BackendHealthCheck(BaseModel):

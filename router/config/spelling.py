@@ -4,6 +4,7 @@ Promises: one line, durations in seconds; no secret, for a default holds none. R
 """
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import yaml
@@ -32,6 +33,8 @@ def spelled_default(field: FieldInfo) -> str:
         case tuple() if value and isinstance(value[0], BaseModel):
             items = [{key: getattr(item, name) for name, key in _names(type(item))} for item in value]
             return _flow(items)
+        case tuple() if value and isinstance(value[0], IPv4Network | IPv6Network):
+            return _flow([str(network) for network in value])
         case float() if is_duration(field.metadata):
             return f"{value:g}s"
         case _:

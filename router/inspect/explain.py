@@ -34,6 +34,7 @@ from registry.sieve import sift
 from router.inspect.explanation import Claim, Explanation, Handshake, Mark, Question, Status
 from router.inspect.scene import Scene
 from router.l7.refusal import REFUSALS, Code, malformed
+from router.l7.route_service import parse_service_url
 from router.l7.target import Target, normalised_path, resolve_target
 from router.tls.certificates import UNREADABLE
 from router.tls.contexts import ClientPolicy
@@ -136,15 +137,22 @@ class _Call:
         if not pool.endpoints:
             step = Step("developer", "route", "start an instance: the route has none")
             return self._refused(bound, "no_endpoints", "the route has no endpoint", step, allow)
-        if pool.route_service_url:
+        url = parse_service_url(pool.route_service_url) if pool.route_service_url else None
+        if pool.route_service_url and not self.scene.asks_services:
             step = Step("developer", "route", "unbind the route service: this router calls none")
             return self._refused(bound, "route_service_unsupported", "the route wants a route service", step, allow)
+        if pool.route_service_url and url is None:
+            step = Step("developer", "route", "bind a route service with a URL such as https://guard.example/check")
+            return self._refused(bound, "bad_route_service_url", "the URL of the route's service cannot be asked", step, allow)
         if allow.scopes and not any(in_scope(endpoint, allow.scopes, allow.caller) for endpoint in pool.endpoints):
             decision = deny_scope(allow)
             if isinstance(decision, Deny):
                 return self._denied(decision)
             allow = decision
         self.trail += (Mark(*check) for check in allow.trail)
+        if url is not None:
+            detail = f"the request goes to the route service {url.authority.decode()} first, which may answer by itself"
+            self.trail.append(Mark("route", "route_service", True, detail))
         return self._explanation(200, allow, None, allow.rule, allow.reason, self._remedy(allow))
 
     # ---- facts

@@ -31,6 +31,7 @@ class Scene(NamedTuple):
     table: RouteTable
     names: Names = NO_NAMES
     open_policy: ClientPolicy = ClientPolicy()
+    asks_services: bool = False  # are route services asked?
 
     def policy_of(self, domain: DomainPolicy | None) -> ClientPolicy:
         """What a handshake of this domain (None: of no domain) must enforce."""
@@ -42,10 +43,12 @@ def scene_of(snapshot: Snapshot, table: RouteTable, names: Names | None = None) 
     found = {domain.pattern: snapshot.client_policy(domain.pattern) for domain in snapshot.domains.policies}
     policies = {pattern: policy for pattern, policy in found.items() if policy is not None}
     open_policy = snapshot.client_policy(None) or ClientPolicy()
-    return Scene(snapshot.domains, policies, snapshot.deny, table, snapshot.names if names is None else names, open_policy)
+    asks = snapshot.route_services is not None
+    return Scene(snapshot.domains, policies, snapshot.deny, table, snapshot.names if names is None else names, open_policy, asks)
 
 
 def scene_of_config(config: Config, table: RouteTable, names: Names = NO_NAMES) -> Scene:
     """The scene of a configuration that does not run. Raises CompileError."""
     domains, policies = compile_domains(config)
-    return Scene(domains, policies, deny_lists(config.deny), table, names, compile_open_policy(config))
+    asks = bool(config.route_services_secret.get_secret_value())
+    return Scene(domains, policies, deny_lists(config.deny), table, names, compile_open_policy(config), asks)

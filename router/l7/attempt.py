@@ -31,6 +31,7 @@ from router.wire.http1 import CHUNKED, Fields, ResponseHead
 _LOOK_SECONDS: Final = 1.0
 """How often a client is looked after whose body the backend is slow to read."""
 
+_STALE: Final = frozenset({"connection_closed", "connection_reset"})
 _LATE: Final = frozenset({"dial_timeout", "tls_handshake_timeout"})
 
 
@@ -88,7 +89,15 @@ class Attempt:
                 pulse.in_flight -= 1
             if self.pump is not None:
                 await self._stop_pump(self.pump)
-        exchange.router.metrics.total_requests.labels(exchange.component).value += 1
+        self._count(response)
+
+    def _count(self, response: ResponseHead) -> None:
+        self.exchange.router.metrics.total_requests.labels(self.exchange.component).value += 1
+
+    def is_stale(self, fault: Fault) -> bool:
+        """Did a pooled connection turn out to have ended while it was idle?"""
+        sent = self.sent()
+        return fault.kind in _STALE and sent.reused and not sent.response_began
 
     async def connect(self) -> RoundTrip:
         """A pooled connection that is still alive as far as can be known, else a new one. Raises Fault."""
@@ -148,12 +157,12 @@ class Attempt:
     def _prepare(self, fields: Fields) -> bytes:
         """The request as the endpoint may see it: its fields into `fields`, and its target."""
         exchange = self.exchange
-        head, conn, snapshot = exchange.head, exchange.conn, exchange.snapshot
-        mode, form = snapshot.xfcc_for(self.permit.domain)
-        xfcc = conn.client.xfcc(form) if conn.client is not None else None
+        head, party, snapshot = exchange.head, exchange.party, exchange.snapshot
+        mode, xfcc = party.shown(*snapshot.xfcc_for(self.permit.domain))
         start = b"%d" % (exchange.record.started_at * 1000)
-        fields += request_fields(head, conn.facts, snapshot.headers, mode, xfcc, exchange.ids, self.endpoint, start)
-        if conn.facts.trusted:
+        fields += request_fields(head, party.facts, snapshot.headers, mode, xfcc, exchange.ids, self.endpoint, start)
+        fields += exchange.passed_on
+        if party.facts.trusted:
             exchange.describe_forwarded(fields)
         if head.expect_continue and exchange.whole is None:
             fields.append((b"Expect", b"100-continue"))

@@ -26,7 +26,7 @@ def log_denial(exchange: Exchange, decision: Deny, event: str = "") -> None:
         event = event or ("mtls-enforcement-mismatch" if decision.status == 421 else "mtls-pre-auth-denied")
     if event:
         data |= {"status": decision.status, "reason": decision.reason}
-    conn = exchange.conn
+    conn = exchange.party
     if conn.caller is not None:
         label = exchange.snapshot.names.label
         caller = conn.caller

@@ -3,8 +3,9 @@
     domain -> binding (421) -> deny lists, L7 policies (403) -> route (404) -> decide (403) -> what the route can be asked at all
 
 Promise: a `Permit` is given by `admit` alone, under the snapshots of that moment, and only on an `Allow`; everything else is
-`Refused`, with its reason in log, record and metrics and none of it for the client. Nothing here waits. Refuses to know: how a
-decision is made (`authz/decide.py`), which endpoint is chosen, and how bytes move.
+`Refused`, with its reason in log, record and metrics and none of it for the client. A permit says where the request goes first:
+to the route's service, unless it comes from there. Nothing here waits. Refuses to know: how a decision is made
+(`authz/decide.py`), which endpoint is chosen, and how bytes move.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from router.faults import Fault
 from router.l7.denial import log_broken_policy, log_denial
 from router.l7.policies import L7Policies
 from router.l7.refusal import Code, Refusal, malformed, refusal
+from router.l7.returning import carried, recognise
+from router.l7.route_service import Sealed, ServiceUrl, Unsealed, parse_service_url
 from router.l7.state import Exchange, Permit
 from router.l7.sticky import pinned
 from router.l7.target import normalised_path, trimmed
@@ -49,9 +52,12 @@ def admit(exchange: Exchange, last: Fault | None = None) -> Permit:
     """Both doors, by the snapshots of this moment. Raises Refused, or `last` where an attempt failed and the route has since
     lost its endpoints.
     """
-    snapshot, conn, target = exchange.router.live.snapshot, exchange.conn, exchange.target
+    snapshot, target = exchange.router.live.snapshot, exchange.target
     exchange.snapshot = snapshot
-    conn.under(snapshot)
+    exchange.conn.under(snapshot)
+    if exchange.seal is not None:
+        recognise(exchange, snapshot)
+    party = exchange.party
     domain = snapshot.domains.claim(target.host)
     bound = _bound(exchange, domain)
     if not bound.passed:
@@ -69,21 +75,22 @@ def admit(exchange: Exchange, last: Fault | None = None) -> Permit:
     if not lists.empty:
         route = _without_denied(exchange, domain, route)
     policy = route.pool.policy
-    decision = conn.decisions.get((domain, policy))
+    decision = party.decisions.get((domain, policy))
     if decision is None:
-        decision = conn.decisions[domain, policy] = decide(bound, domain, conn.caller_for(domain), policy)
+        decision = party.decisions[domain, policy] = decide(bound, domain, party.caller_for(domain), policy)
     if isinstance(decision, Deny):
         _deny(exchange, decision, domain, route)
     exchange.describe_decision(decision, domain)
     if last is not None and not route.pool.endpoints:
         raise last
     _check_pool(exchange, route)
-    return Permit(route, decision, domain)
+    concerned = exchange.seal is not None or route.pool.route_service_url
+    return Permit(route, decision, domain, _service(exchange, route.pool) if concerned else None)
 
 
 def _bound(exchange: Exchange, domain: DomainPolicy | None) -> Check:
     """The 421 check; remembered for the connection while the configuration stands and the certificate is in date."""
-    conn, now = exchange.conn, exchange.record.started_at
+    conn, now = exchange.party, exchange.record.started_at
     binding = conn.binding
     expired = binding is not None and binding.not_after is not None and binding.not_after < now
     bound = conn.bound.get(domain)
@@ -95,7 +102,7 @@ def _bound(exchange: Exchange, domain: DomainPolicy | None) -> Check:
 
 def _check_lists(exchange: Exchange, domain: DomainPolicy | None) -> None:
     """The host and the caller against the deny lists, before anything is said of routes."""
-    conn, host = exchange.conn, exchange.target.host
+    conn, host = exchange.party, exchange.target.host
     try:
         hit = conn.listed[host]
     except KeyError:
@@ -123,7 +130,7 @@ def _without_denied(exchange: Exchange, domain: DomainPolicy | None, route: Rout
 
 
 def deny_listed(exchange: Exchange, hit: Check, domain: DomainPolicy | None, route: Route | None) -> NoReturn:
-    conn = exchange.conn  # what it remembers may be another stream's by now: the binding is asked again
+    conn = exchange.party  # what it remembers may be another stream's by now: the binding is asked again
     _deny(exchange, decide(_bound(exchange, domain), domain, conn.caller_for(domain), NO_POLICY, denied=hit), domain, route)
 
 
@@ -144,8 +151,6 @@ def _check_pool(exchange: Exchange, route: Route) -> None:
     pool = route.pool
     if not pool.endpoints:
         refuse(exchange, "no_endpoints")
-    if pool.route_service_url:
-        refuse(exchange, "route_service_unsupported" if exchange.upgrade is None else "route_service_upgrade")
     most, own = exchange.snapshot.limits.request_body_bytes, pool.limits
     if own is not None:
         most = min(most, own.body_bytes)
@@ -158,16 +163,54 @@ def _check_pool(exchange: Exchange, route: Route) -> None:
 
 def check_rate(exchange: Exchange, permit: Permit) -> None:
     """One request of the route's rate; once a request, however often it is tried, and never for one that is denied."""
-    pool, allow = permit.route.pool, permit.allow
+    pool = permit.route.pool
     assert pool.bucket is not None
     assert pool.limits is not None
-    if allow.scopes and not any(in_scope(endpoint, allow.scopes, allow.caller) for endpoint in pool.endpoints):
-        soften_scope(exchange, permit)
+    check_scope(exchange, permit)
     wait = pool.bucket.take(pool.limits.rate, exchange.router.loop.time())
     if wait:
         exchange.router.metrics.rate_limited_requests.inc()
         host = exchange.target.host
         raise Refused(refusal("rate_limit_exceeded", is_head=exchange.is_head, host=host, retry_after=math.ceil(wait)))
+
+
+def check_scope(exchange: Exchange, permit: Permit) -> None:
+    """Is any endpoint in the caller's scope? Where the request does not go to one at once."""
+    allow = permit.allow
+    if allow.scopes and not any(in_scope(each, allow.scopes, allow.caller) for each in permit.route.pool.endpoints):
+        soften_scope(exchange, permit)
+
+
+def _service(exchange: Exchange, pool: Pool) -> ServiceUrl | None:
+    """Where a request of a route with a route service goes first; None for one that comes back, and for routes without."""
+    services, seal = exchange.snapshot.route_services, exchange.seal
+    exchange.passed_on = []
+    if not pool.route_service_url:
+        if isinstance(seal, Sealed) and not exchange.returned:
+            exchange.passed_on = carried(exchange, seal)
+        elif isinstance(seal, Unsealed) and services is not None and services.strict:
+            _refuse_seal(exchange, seal.reason, "foreign_route_service_signature")
+        return None
+    if exchange.upgrade is not None:
+        refuse(exchange, "route_service_upgrade")
+    if services is None:
+        refuse(exchange, "route_service_unsupported")
+    if exchange.returned:
+        return None
+    if seal is not None:
+        _refuse_seal(exchange, seal.reason if isinstance(seal, Unsealed) else "other_url", "invalid_route_service_signature")
+    url = parse_service_url(pool.route_service_url)
+    if url is None:
+        exchange.router.log.sparse("route-service-failed", route=exchange.target.host, url=pool.route_service_url)
+        refuse(exchange, "bad_route_service_url")
+    return url
+
+
+def _refuse_seal(exchange: Exchange, reason: str, code: Code) -> NoReturn:
+    exchange.router.log.sparse(
+        "signature-validation-failed", reason=reason, host=exchange.target.host, vcap_request_id=exchange.ids.vcap
+    )
+    refuse(exchange, "expired_route_service_signature" if reason == "expired" else code)
 
 
 def _read_wishes(exchange: Exchange, pool: Pool) -> None:
@@ -215,7 +258,7 @@ def refuse_malformed(exchange: Exchange, reason: Malformed) -> NoReturn:
 def _deny(exchange: Exchange, decision: Decision, domain: DomainPolicy | None, route: Route | None) -> NoReturn:
     """Refuse with the decision's code; its reason goes to log, record and metrics, never to the client."""
     assert isinstance(decision, Deny)
-    router, record, conn = exchange.router, exchange.record, exchange.conn
+    router, record, conn = exchange.router, exchange.record, exchange.party
     name = domain.pattern if domain is not None else ""
     if decision.status == 421:
         router.metrics.mtls_misdirected.labels(name or conn.binding_domain).inc()

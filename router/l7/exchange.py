@@ -1,6 +1,7 @@
 """THE OTHER STORY: one request and its response, from head to access record.
 
     target -> domain -> binding (421) -> deny lists, L7 policies (403) -> route (404) -> decide (403) -> pick -> attempt -> record
+                                                            (a route with a route service: the service instead of a pick)
 
 Promise: nothing is forwarded without an `Allow`; every attempt asks again, under the policy of its moment; every exchange
 ends in exactly one access record. The backend sees no byte of a request that was refused. Refuses to know: how a decision is
@@ -24,12 +25,13 @@ from router.l7.doors import Refused, admit, check_rate, deny_listed, refuse, ref
 from router.l7.grpc_refusal import as_grpc, asks_by_grpc
 from router.l7.hygiene import refusal_fields
 from router.l7.refusal import Refusal, failure, healthcheck
+from router.l7.returning import read_seal
+from router.l7.service_leg import ask_service
 from router.l7.state import Exchange, Permit
 from router.l7.target import resolve_target
 from router.wire.malformed import Malformed
 
 _who: Final = attrgetter("address", "tls", "san", "instance_id")
-_STALE: Final = frozenset({"connection_closed", "connection_reset"})
 
 
 async def run(exchange: Exchange) -> bool:
@@ -38,8 +40,10 @@ async def run(exchange: Exchange) -> bool:
         exchange.describe()
         _read_target(exchange)
         exchange.keep = exchange.head.keep_alive and not exchange.router.health.draining
+        if exchange.snapshot.route_services is not None:
+            read_seal(exchange, exchange.snapshot)
         permit = admit(exchange)
-        if permit.route.pool.bucket is not None:
+        if permit.route.pool.bucket is not None and not exchange.returned:
             check_rate(exchange, permit)
         exchange.whole = exchange.body.buffered()
         if exchange.writer.left:  # what is reset as soon as it is asked is no backend's business
@@ -80,6 +84,11 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
     attempts = 0
     exchange.forwarded = time.perf_counter()
     while True:
+        if permit.service is not None:
+            rest = await ask_service(exchange, permit)
+            if rest is None:
+                return
+            permit = rest
         endpoint = _pick(exchange, permit, tried, last)
         tried.add(endpoint.address)
         attempts += 1
@@ -87,7 +96,7 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
         try:
             trip = await attempt.connect()
             if not trip.reused and not _still_admitted(exchange, attempt):
-                if attempts >= exchange.snapshot.limits.max_attempts or _too_late(exchange):
+                if attempts >= exchange.snapshot.limits.max_attempts or exchange.too_late:
                     break
                 permit = attempt.permit
                 tried.discard(endpoint.address)
@@ -95,10 +104,10 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
             await attempt.run()
             return
         except Fault as caught:
-            last = fault = _as_it_matters(exchange, caught)
-            stale = _is_stale(fault, attempt)
+            last = fault = exchange.as_it_matters(caught)
+            stale = attempt.is_stale(fault)
             _after_fault(exchange, fault, attempt, stale=stale)
-            if not may_resend(fault, exchange.head, attempt.sent()) or _too_late(exchange):
+            if not may_resend(fault, exchange.head, attempt.sent()) or exchange.too_late:
                 raise fault from None
             if fault.kind == "dial_denied":
                 attempts -= 1  # it was no candidate: its name only did not say so
@@ -130,7 +139,7 @@ def _still_admitted(exchange: Exchange, attempt: Attempt) -> bool:
         raise
     today = exchange.snapshot
     same = today.idle is before.idle and any(_reaches(permit, each, endpoint) for each in permit.route.pool.endpoints)
-    if same and attempt.trip is not None and attempt.trip.passes(today.deny):
+    if same and permit.service is None and attempt.trip is not None and attempt.trip.passes(today.deny):
         return True
     attempt.close()
     return False
@@ -140,26 +149,6 @@ def _reaches(permit: Permit, today: Endpoint, dialled: Endpoint) -> bool:
     """Is the endpoint that was dialled the one of today, and may the caller reach it?"""
     allow = permit.allow
     return _who(today) == _who(dialled) and (not allow.scopes or in_scope(today, allow.scopes, allow.caller))
-
-
-def _as_it_matters(exchange: Exchange, fault: Fault) -> Fault:
-    """The fault, unless nobody waits for an answer any more: then the client cancelled, which is held against no endpoint, and
-    nothing is tried again.
-    """
-    if fault.side != "upstream" or exchange.answering or not exchange.writer.gone():
-        return fault
-    return Fault("client_cancelled", fault.kind)
-
-
-def _too_late(exchange: Exchange) -> bool:
-    """Has the time passed in which another attempt may begin?"""
-    return exchange.router.loop.time() - exchange.started >= exchange.snapshot.limits.retry_deadline
-
-
-def _is_stale(fault: Fault, attempt: Attempt) -> bool:
-    """Did a pooled connection turn out to have ended while it was idle?"""
-    sent = attempt.sent()
-    return fault.kind in _STALE and sent.reused and not sent.response_began
 
 
 def _pick(exchange: Exchange, permit: Permit, tried: set[str], last: Fault | None) -> Endpoint:

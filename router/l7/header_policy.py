@@ -36,7 +36,7 @@ OURS: Final[dict[bytes, int]] = {
     **dict.fromkeys((b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"http2-settings", b"expect"), DROP),
     **dict.fromkeys((b"proxy", b"forwarded", b"x-real-ip", b"x-vcap-request-id", b"x-request-id"), DROP),
     **dict.fromkeys((b"x-cf-applicationid", b"x-cf-instanceindex", b"x-cf-instanceid"), DROP),
-    **dict.fromkeys((b"x-cf-app-instance", b"x-cf-process-instance"), DROP),
+    **dict.fromkeys((b"x-cf-app-instance", b"x-cf-process-instance", b"x-cf-forwarded-url"), DROP),
 }
 _OTHER_ROUTERS: Final = (  # names in which other routers tell their backends of a certificate
     b"client-cert",

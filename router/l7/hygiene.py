@@ -22,7 +22,7 @@ from router.wire.http1 import Fields, RequestHead
 
 __all__ = [
     "RANDOM_BYTES", "DownstreamFacts", "HeaderPolicy", "RequestIds", "XfccMode", "downstream_facts",
-    "header_policy", "make_ids", "refusal_fields", "request_fields", "response_fields", "vcap_trace",
+    "facts_by_way_of", "header_policy", "make_ids", "refusal_fields", "request_fields", "response_fields", "vcap_trace",
 ]  # fmt: skip
 
 XfccMode = Literal["sanitize_set", "forward", "always_forward"]
@@ -86,6 +86,15 @@ def downstream_facts(peer: str, policy: HeaderPolicy, *, tls: bool) -> Downstrea
         forwarded=[(b"X-Forwarded-For", shown), (b"X-Forwarded-Proto", proto), (b"X-Real-IP", shown)],
         node=_node(shown),
     )
+
+
+def facts_by_way_of(facts: DownstreamFacts, address: str, hops: str, proto: str) -> DownstreamFacts:
+    """The facts of a client whose request comes by way of the peer of `facts`: its address, its own way (X-Forwarded-For) and
+    scheme, each as a router of ours told them.
+    """
+    way = ", ".join((*filter(None, (hops,)), facts.peer.decode("ascii"))).encode("latin-1")
+    forwarded = [(b"X-Forwarded-For", way), (b"X-Forwarded-Proto", proto.encode()), (b"X-Real-IP", address.encode())]
+    return facts._replace(trusted=False, forwarded=forwarded, node=_node(address.encode()))
 
 
 def make_ids(fields: Fields, policy: HeaderPolicy, random: bytes) -> RequestIds:

@@ -22,6 +22,10 @@ Code = Literal[
     "Connection Limit Reached",
     "route_service_unsupported",
     "route_service_upgrade",
+    "expired_route_service_signature",
+    "invalid_route_service_signature",
+    "foreign_route_service_signature",
+    "bad_route_service_url",
     "mtls_domain_mismatch",
     "mtls_authorization_denied",
     "access_denied",
@@ -52,6 +56,8 @@ REASONS: Final[dict[int, bytes]] = {
     421: b"Misdirected Request",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    504: b"Gateway Timeout",
     496: b"SSL Certificate Required",
     499: b"Request Cancelled",
     501: b"Not Implemented",
@@ -117,6 +123,16 @@ REFUSALS: Final[dict[Code, RefusalRule]] = {
     "route_service_upgrade": RefusalRule(
         503, "route_service_unsupported", "Websocket requests are not supported for routes bound to Route Services."
     ),
+    "expired_route_service_signature": RefusalRule(
+        504, "expired_route_service_signature", "Failed to validate Route Service Signature: route service request expired"
+    ),
+    "invalid_route_service_signature": RefusalRule(
+        502, "invalid_route_service_signature", "Failed to validate Route Service Signature"
+    ),
+    "foreign_route_service_signature": RefusalRule(
+        400, "invalid_route_service_signature", "invalid route service signature detected"
+    ),
+    "bad_route_service_url": RefusalRule(500, "bad_route_service_url", "Route service request failed."),
     "mtls_domain_mismatch": RefusalRule(421, "mtls_domain_mismatch", None),
     "mtls_authorization_denied": RefusalRule(403, "mtls_authorization_denied", None, body=b"Forbidden"),
     "access_denied": RefusalRule(403, "access_denied", None, body=b"Forbidden"),

@@ -18,14 +18,17 @@ from registry.balance import Pin, Selector
 from registry.endpoint import Endpoint, Route
 from registry.hostname import Host
 from router.downstream import Downstream
+from router.faults import Fault
 from router.l7.entropy import Entropy
 from router.l7.hygiene import RANDOM_BYTES, make_ids
 from router.l7.response_writer import ResponseWriter
+from router.l7.route_service import Sealed, ServiceUrl, Unsealed
 from router.l7.target import Target
 from router.l7.upgrade import asked_upgrade
 from router.live import Live
 from router.net.body import BodyReader
 from router.net.relay import Relay
+from router.net.stream import Stream
 from router.observe.access_log import AccessLog
 from router.observe.access_record import AccessRecord
 from router.observe.health import Health
@@ -40,12 +43,16 @@ _NO_TARGET: Final = Target(Host(""), "", b"")
 NO_HEAD: Final = RequestHead(b"", b"", 1, [], None, NO_BODY, False, False, frozenset(), None, 0)
 
 
+def _nowhere() -> Stream:
+    raise Fault("dial_failed", "no way inside")
+
+
 class Router:
     """What every exchange of the process shares."""
 
     __slots__ = (
-        "access_log", "active", "entropy", "headers_to_log", "health", "live", "local_address", "log", "loop", "metrics", "prune",
-        "relays", "tap",
+        "access_log", "active", "connect_inside", "entropy", "headers_to_log", "health", "live", "local_address", "log", "loop",
+        "metrics", "prune", "relays", "tap",
     )  # fmt: skip
 
     def __init__(
@@ -74,23 +81,27 @@ class Router:
         self.tap = Tap() if tap is None else tap
         self.active = active
         self.entropy = Entropy(RANDOM_BYTES)
+        self.connect_inside: Callable[[], Stream] = _nowhere  # a connection of the router to itself
         self.relays: set[Relay] = set()  # of connections that switched to another protocol
 
 
 class Permit:
-    """What forwarding demands: the route and the `Allow`, both of one moment."""
+    """What forwarding demands: the route and the `Allow`, both of one moment. `service` is where the request goes first."""
 
-    __slots__ = ("allow", "domain", "route")
+    __slots__ = ("allow", "domain", "route", "service")
 
-    def __init__(self, route: Route, allow: Allow, domain: DomainPolicy | None) -> None:
+    def __init__(self, route: Route, allow: Allow, domain: DomainPolicy | None, service: ServiceUrl | None = None) -> None:
         self.route = route
         self.allow = allow
         self.domain = domain
+        self.service = service
 
 
 class Exchange:
     """One request and its response; `body` and `writer` are how the client's version of HTTP moves them.
 
+    `party` is whom the request is judged as: `conn`, but for what a route service sends back. `seal` is what the request says
+    of a route service (None: nothing) and `passed_on` the fields of it that go on.
     `decision` is the last one made for it, None before any. `upgrade` is what a backend may switch to.
     `whole` is the body where all of it came with the head (None: it streams); `answering` is set once a byte of a final
     response may have gone to the client; `keep` says whether the connection may carry another request. `started` is
@@ -98,8 +109,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "answering", "body", "clock", "component", "conn", "decision", "forwarded", "head", "ids", "keep", "malformed", "pin",
-        "record", "router", "selector", "snapshot", "started", "target", "upgrade", "whole", "writer",
+        "answering", "body", "clock", "component", "conn", "decision", "forwarded", "head", "ids", "keep", "malformed", "party",
+        "passed_on", "pin", "record", "router", "seal", "selector", "snapshot", "started", "target", "upgrade", "whole", "writer",
     )  # fmt: skip
 
     def __init__(
@@ -108,7 +119,9 @@ class Exchange:
         self.router = router
         self.body = body
         self.writer = writer
-        self.conn = conn
+        self.conn = self.party = conn
+        self.seal: Sealed | Unsealed | None = None
+        self.passed_on: Fields = []
         self.malformed = head if isinstance(head, Malformed) else None
         self.head: RequestHead = head if isinstance(head, RequestHead) else NO_HEAD
         self.snapshot = snapshot = router.live.snapshot
@@ -130,6 +143,24 @@ class Exchange:
     @property
     def is_head(self) -> bool:
         return self.head.method == b"HEAD"
+
+    @property
+    def returned(self) -> bool:
+        """Does a route service send this request back?"""
+        return self.party is not self.conn
+
+    @property
+    def too_late(self) -> bool:
+        """Has the time passed in which another attempt may begin?"""
+        return self.router.loop.time() - self.started >= self.snapshot.limits.retry_deadline
+
+    def as_it_matters(self, fault: Fault) -> Fault:
+        """The fault, unless nobody waits for an answer any more: then the client cancelled, which is held against no endpoint,
+        and nothing is tried again.
+        """
+        if fault.side != "upstream" or self.answering or not self.writer.gone():
+            return fault
+        return Fault("client_cancelled", fault.kind)
 
     def warnings(self) -> Fields:
         """What the response says of the request itself: `;` in its target, which frameworks no longer part parameters by."""
@@ -153,8 +184,6 @@ class Exchange:
         record.request_id = ids.request
         record.trace_id = ids.trace_id
         record.generation = self.snapshot.generation
-        _, record.x_forwarded_for = conn.facts.forwarded[0]
-        _, record.x_forwarded_proto = conn.facts.forwarded[1]
         for name, value in head.fields:
             if name == b"referer":
                 record.referer = value
@@ -163,11 +192,18 @@ class Exchange:
         if self.router.headers_to_log:
             sent = dict(head.fields)
             record.extra_headers = tuple(sent.get(name, b"") for name in self.router.headers_to_log)
-        if conn.binding is not None:
-            record.tls_sni = conn.binding.sni
-            if (caller := conn.caller) is not None:
+        self.describe_party()
+
+    def describe_party(self) -> None:
+        """What the access record says of the client."""
+        record, party = self.record, self.party
+        _, record.x_forwarded_for = party.facts.forwarded[0]
+        _, record.x_forwarded_proto = party.facts.forwarded[1]
+        if party.binding is not None:
+            record.tls_sni = party.binding.sni
+            if (caller := party.caller) is not None:
                 record.caller_cf_app, record.caller_cf_space, record.caller_cf_org = caller.app, caller.space, caller.org
-                record.caller_names = conn.caller_names
+                record.caller_names = party.caller_names
 
     def describe_forwarded(self, fields: Fields) -> None:
         """Behind a trusted proxy the forwarding fields are not the connection's alone."""

@@ -67,7 +67,7 @@ class Tunnel(Timed):
     def expire(self) -> None:
         """A check is due."""
         exchange, now = self._exchange, time.time()
-        live, binding = exchange.router.live, exchange.conn.binding
+        live, binding = exchange.router.live, exchange.party.binding
         seen = (live.snapshot, live.table)
         expired = binding is not None and binding.not_after is not None and binding.not_after < now
         if expired or self._seen is None or any(is_now is not was for is_now, was in zip(seen, self._seen, strict=True)):
@@ -95,7 +95,7 @@ def judge_today(exchange: Exchange, upstream: Http1Upstream, route: Route, now_e
     """Both doors again, for a connection that is through them; where nobody is registered any more, by the last policy of the
     route: who left takes no word back, but neither does that lift a denial of the operator's.
     """
-    snapshot, conn, host = exchange.router.live.snapshot, exchange.conn, exchange.target.host
+    snapshot, conn, host = exchange.router.live.snapshot, exchange.party, exchange.target.host
     conn.under(snapshot)
     domain = snapshot.domains.claim(host)
     bound = conn.check_today(snapshot, domain, now_epoch)

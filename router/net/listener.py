@@ -46,8 +46,17 @@ def bind(address: str, port: int) -> socket.socket:
     return sock
 
 
-class Listener:
-    """One listening socket. `name` is what logs call it; `tls` whether its connections begin with a ClientHello."""
+class Entrance:
+    """Where a connection came in: what logs call it, whether its connections begin with a ClientHello, and how many there are."""
+
+    def __init__(self, name: str, budget: Budget, *, tls: bool) -> None:
+        self.name = name
+        self.budget = budget
+        self.tls = tls
+
+
+class Listener(Entrance):
+    """One listening socket."""
 
     def __init__(
         self,
@@ -61,10 +70,8 @@ class Listener:
         shed: Callable[[str], object],
         pause_seconds: float,
     ) -> None:
-        self.name = name
+        super().__init__(name, budget, tls=tls)
         self.sock = sock
-        self.tls = tls
-        self.budget = budget
         self._loop = loop
         self._serve = serve
         self._shed = shed

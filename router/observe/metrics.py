@@ -55,6 +55,11 @@ class Metrics:
         """Count a final status by its group; one that is no status, or none at all, under `xxx`."""
         self._by_group.get((status or 0) // 100, self._xxx).value += 1
 
+    def count_route_service(self, status: int | None) -> None:
+        """Count what a route service answered, by its group; None: it did not."""
+        group = (status or 0) // 100
+        self.responses_route_services.labels(f"{group}xx" if 2 <= group <= 5 else "xxx").inc()
+
     def count_backend_fault(self, kind: Kind) -> None:
         """Count a failed attempt under GoRouter's name for its cause, where there is one."""
         match kind:

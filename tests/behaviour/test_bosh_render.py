@@ -63,6 +63,7 @@ instance_groups:
         trace_key: 22
         number_of_cpus: -1
         route_services_timeout: 60
+        route_services_internal_lookup: true
         trusted_proxies: []
         domains:
         - {name: "*.apps.identity", ca_certs: ((diego_instance_identity_ca.certificate)), xfcc_format: envoy}
@@ -99,11 +100,12 @@ def test_a_deployment_of_gorouter_renders_unchanged(tmp_path: Path, variables: P
     assert {key: config[key] for key in ("ssl_port", "drain_wait", "frontend_idle_timeout", "endpoint_timeout")} == {
         "ssl_port": 8443, "drain_wait": "10s", "frontend_idle_timeout": "600s", "endpoint_timeout": "300s",
     }  # fmt: skip
+    assert (config["route_services_timeout"], config["route_services_hairpinning"]) == ("60s", True)
     assert config["html_error_template_file"] == "<h1>{{ .Status }}</h1>\n<p>{{ .Message }}</p>\n"
     assert config["nats"]["hosts"] == [{"hostname": "10.0.0.4", "port": 4224}, {"hostname": "10.0.0.5", "port": 4224}]
     assert (config["status"]["pass"], config["logging"]) == ("pw", {"level": "info", "redact_query_params": "hash"})
     warned = {line.rpartition(" ")[2] for line in done.stderr.splitlines() if ": warning: " in line}
-    assert {"metron", "uaa", "router.number_of_cpus", "router.route_services_timeout"} <= warned
+    assert {"metron", "uaa", "router.number_of_cpus"} <= warned
     assert vestibule("check", "-c", tmp_path / "job/config/gorouter.yml").returncode == 0
 
 

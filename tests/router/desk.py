@@ -94,6 +94,7 @@ class Desk:
         """A reload."""
         old = self.live.snapshot
         self.live.snapshot = compile_config(config, old.generation + 1, self.loop, self.wheel, old)
+        old.retire(self.live.snapshot)
         self.connections.judge_again()
 
     def register(self, host: str, backend: EchoBackend | int, /, **more: Any) -> None:
@@ -152,7 +153,7 @@ class Desk:
         self.tls.close()
         self.connections.abort()
         await self.connections.wait_closed(self.loop.time() + 5)
-        self.live.snapshot.idle.close()
+        self.live.snapshot.retire()
         self.wheel.close()
 
 

@@ -214,3 +214,19 @@ def test_a_refusal_has_a_reason_and_perhaps_last_words() -> None:
     """What `_refuse` ends a connection with."""
     assert (Refused("not_tls").reason, Refused("not_tls").alert) == ("not_tls", b"")
     assert {alert[0] for alert in ALERTS.values()} == {21}
+
+
+async def test_the_router_reaches_itself_without_a_port(backend: EchoBackend) -> None:
+    """`connect_inside`: one end of a connection whose other end is served like any client's, and ends with it."""
+    async with desk() as one:
+        one.register("app.open.example", backend)
+        stream = one.connections.connect_inside()
+        await stream.send(b"GET /x HTTP/1.1\r\nHost: app.open.example\r\nConnection: close\r\n\r\n", one.loop.time() + 5)
+        answer = b""
+        while data := await stream.recv(one.loop.time() + 5):
+            answer += data
+        stream.close()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert one.seen[0].remote == "127.0.0.1:0"
+        assert one.counted("connections_accepted") == {'listener="inside"': 1}
+        await one.idle()

@@ -13,8 +13,9 @@ from authz.policy import NO_POLICY, PoolPolicy
 from identity.caller import Caller, Guid
 from identity.certificate import IdentityError
 from identity.xfcc import render_envoy, render_raw
-from router.downstream import MAX_CACHED_DECISIONS, Client, Downstream
-from router.net.listener import Listener
+from router.downstream import MAX_CACHED_DECISIONS, Client, Downstream, Inside
+from router.net.budget import Budget, BudgetLimits
+from router.net.listener import Entrance, Listener
 from router.net.stream import Stream
 from router.tls.contexts import ClientPolicy
 from tests.router.desk import EAST, desk, settings
@@ -135,3 +136,26 @@ async def test_a_caller_has_the_names_of_the_day(tmp_path: Path) -> None:
         one.adopt(settings(logging={"names_file": str(file)}))
         caller.under(one.live.snapshot)
         assert tuple(caller.caller_names) == NOBODY
+
+
+async def test_the_certificate_is_shown_as_the_mode_says() -> None:
+    """The mode is the domain's; a connection without a certificate has nothing to show."""
+    one = downstream()
+    assert one.shown("sanitize_set", "raw") == ("sanitize_set", None)
+    one.client = Client(LEAF.der)
+    assert one.shown("sanitize_set", "raw") == ("sanitize_set", render_raw(LEAF.der))
+    assert one.shown("forward", "envoy") == ("forward", render_envoy(LEAF.der))
+    assert one.secure
+
+
+async def test_a_connection_from_inside_is_believed() -> None:
+    """What the router says to itself of a client stands: its fields, its scheme, its certificate."""
+    async with desk() as made:
+        one = Inside(cast("Stream", None), "127.0.0.1", 0, Entrance("inside", Budget(BudgetLimits()), tls=False))
+        one.under(made.live.snapshot)
+        assert (one.facts.trusted, one.facts.scheme, one.secure) == (True, b"https", True)
+        assert one.shown("sanitize_set", "raw") == ("always_forward", None)
+        made.adopt(settings(trusted_proxies=[]))
+        one.under(made.live.snapshot)
+        assert one.facts.trusted
+        assert not one.check_today(made.live.snapshot, made.live.snapshot.domains.claim(f"app.{EAST}"), 0).passed

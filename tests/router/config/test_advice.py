@@ -126,3 +126,21 @@ def test_streaming_to_nowhere_is_a_warning() -> None:
     """Contract g.1: the access log is streamed to `logging.syslog_addr`."""
     assert warnings({"access_log": {"enable_streaming": True}}) == ["access_log.enable_streaming"]
     assert warnings({"access_log": {"enable_streaming": True}, "logging": {"syslog_addr": "127.0.0.1:514"}}) == []
+
+
+LONG = "a robust passphrase"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "places"),
+    [
+        ({"route_services_secret": LONG}, []),
+        ({"route_services_secret": "short"}, ["route_services_secret"]),
+        ({"route_services_secret_decrypt_only": LONG}, ["route_services_secret_decrypt_only"]),
+        ({"route_services_secret": LONG, "route_services": {"egress_blocklist": []}}, ["route_services.egress_blocklist"]),
+        ({"route_services_secret": LONG, "route_services_recommend_https": False}, ["route_services_recommend_https"]),
+        ({"route_services": {"egress_blocklist": []}, "route_services_recommend_https": False}, []),
+    ],
+)
+def test_what_weakens_route_services_is_named_where_they_are_on(mapping: dict[str, Any], places: list[str]) -> None:
+    assert warnings(mapping) == places

@@ -9,6 +9,7 @@ import pytest
 from identity.caller import Guid
 from router.config.compile import CompileError, compile_config, compile_domains, compile_open_policy
 from router.config.model import Config
+from router.l7.route_service_seal import Seal
 from router.live import Snapshot
 from router.net.deadline import Wheel
 from tests.router.desk import EAST, settings
@@ -190,3 +191,33 @@ async def test_contexts_of_an_unchanged_domain_are_kept() -> None:
     assert new.contexts.choose(None).context is old.contexts.choose(None).context
     assert new.contexts.choose(f"a.{EAST}").context is old.contexts.choose(f"a.{EAST}").context
     assert new.contexts.choose(f"a.{EAST}").domain is not old.contexts.choose(f"a.{EAST}").domain
+
+
+ROUTE_SERVICES = {"route_services_secret": "tulips", "route_services_secret_decrypt_only": "roses"}
+
+
+async def test_route_services_are_compiled_as_configured() -> None:
+    """Versions are those of the frontend; the certificate is the router's own for services."""
+    own = authority("router").issue_instance("router")
+    section = {"cert_chain": own.chain_pem, "private_key": own.key_pem, "max_attempts": 0, "strict_signature_validation": True}
+    made = compiled(
+        settings(
+            **ROUTE_SERVICES, route_services=section, route_services_timeout="5s", route_services_recommend_https=False,
+            min_tls_version="TLSv1.3", deny={"backend_networks": ["203.0.113.0/24"]},
+        )
+    )  # fmt: skip
+    services = made.route_services
+    assert services is not None
+    assert (services.timeout, services.scheme, services.strict, services.max_attempts) == (5.0, "http", True, 1)
+    assert (services.inside, services.idle is made.idle) == (None, False)
+    assert {str(network) for network in services.blocked.networks} >= {"203.0.113.0/24", "127.0.0.0/8"}
+    sealed = Seal("roses").close(b"text", b"0123456789ab")
+    assert services.seal.open(sealed) == b"text"
+
+
+async def test_a_certificate_for_services_that_openssl_refuses_is_named() -> None:
+    config = settings(**ROUTE_SERVICES)
+    own = config.route_services.model_copy(update={"cert_chain": "no certificate"})
+    with pytest.raises(CompileError) as caught:
+        compiled(config.model_copy(update={"route_services": own}))
+    assert caught.value.path == "route_services"

@@ -1,5 +1,6 @@
 """The nested sections: their defaults, and what belongs together."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,30 @@ def test_without_a_path_nobody_is_checked_and_with_hosts_only_those(section: dic
     """R39: off unless the operator asks for it."""
     checks = config({"backend_health_check": section}).backend_health_check
     assert [host for host in ("x.a.example", "*.a.example", "b.example") if checks.wants(host)] == wanted
+
+
+def test_route_services_are_kept_out_of_private_networks_unless_the_operator_says_otherwise() -> None:
+    """Loopback, link-local (where clouds keep secrets) and private networks of either version."""
+    networks = config({}).route_services.egress_blocklist
+    for text in (
+        "127.0.0.1",
+        "169.254.169.254",
+        "10.9.8.7",
+        "172.31.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "0.0.0.0",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+    ):
+        assert any(ip_address(text) in network for network in networks), text
+    for text in ("192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "11.0.0.1"):
+        assert not any(ip_address(text) in network for network in networks), text
+    assert config({"route_services": {"egress_blocklist": []}}).route_services.egress_blocklist == ()
+
+
+def test_the_secrets_of_route_services_are_hidden() -> None:
+    made = config({"route_services_secret": "tulips-and-roses", "route_services_secret_decrypt_only": "lilies-and-roses"})
+    assert "roses" not in repr(made) + str(made.model_dump())
+    assert made.route_services_secret.get_secret_value() == "tulips-and-roses"

@@ -282,6 +282,16 @@ def test_a_route_without_endpoints_and_one_with_a_route_service() -> None:
     assert (asked(service).status, asked(service).error) == (502, "route_service_unsupported")
 
 
+def test_a_route_service_that_is_asked_is_a_step_of_the_way() -> None:
+    """Where the operator has route services; what one answers is not foreseen."""
+    bound = scene(said(HOST, route_service_url="https://rs.example:8443/x"), mtls_domains=[])._replace(asks_services=True)
+    found = asked(bound)
+    assert (found.status, found.allowed, layers(found)[-1]) == (200, True, ("route", "route_service", True))
+    assert "rs.example:8443" in found.trail[-1].detail
+    bad = scene(said(HOST, route_service_url="https://bad%20service.com"), mtls_domains=[])._replace(asks_services=True)
+    assert (asked(bad).status, asked(bad).error) == (500, "bad_route_service_url")
+
+
 @pytest.mark.parametrize(
     ("caller", "status", "scope"),
     [

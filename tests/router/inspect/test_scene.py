@@ -44,3 +44,10 @@ def test_a_handshake_enforces_its_domains_policy_or_that_of_hosts_in_none() -> N
     scene = Scene(DomainTable(entries), {"*.a.example": one, "*.b.example": other}, NO_DENY, table_of(), open_policy=neither)
     assert scene.policy_of(entries[0]) is one
     assert scene.policy_of(None) is neither
+
+
+def test_both_know_whether_route_services_are_asked() -> None:
+    for secret in ("", "tulips"):
+        with snapshot_of(route_services_secret=secret) as snapshot:
+            assert scene_of(snapshot, table_of()).asks_services is bool(secret)
+            assert scene_of_config(snapshot.config, table_of()).asks_services is bool(secret)

@@ -17,6 +17,7 @@ from router.l7.header_policy import DROP, KEEP, header_policy
         (b"x-ssl-client-cert", DROP),
         (b"x-ssl-client-s-dn", DROP), (b"x-client-cert", DROP), (b"ssl-client-verify", DROP),
         (b"ssl_client_verify", DROP), (b"x-forwarded-tls-client-cert", DROP), (b"x-cf-proxy-signature", DROP),
+        (b"x-cf-forwarded-url", DROP), (b"x_cf_forwarded_url", DROP),
         (b"x_cf_proxy_metadata", DROP), (b"x-cf-applicationid", DROP), (b"x-cf-app-instance", DROP),
         (b"x-cf-process-instance", DROP), (b"x_forwarded_client_cert", DROP),
         (b"x-forwarded_client-cert", DROP), (b"x_forwarded-for", DROP),

@@ -12,6 +12,7 @@ from router.l7.hygiene import (
     HeaderPolicy,
     XfccMode,
     downstream_facts,
+    facts_by_way_of,
     header_policy,
     make_ids,
     refusal_fields,
@@ -380,3 +381,17 @@ def test_only_who_knows_the_trace_key_learns_of_the_backend(key: str, sent: byte
     assert traced is ids.traced
     extra = vcap_trace(b"192.0.2.1", b"10.0.0.9:8080") if ids.traced else []
     assert [b"10.0.0.9:8080"] * traced == _values(response_fields([], frozenset(), policy, ids, extra), b"x-cf-routeendpoint")
+
+
+def test_a_request_by_way_of_a_service_tells_of_its_client() -> None:
+    """What another router told of the client is told again, with the peer added; nobody is trusted for it."""
+    near = downstream_facts("192.0.2.80", header_policy(trusted_proxies=["192.0.2.0/24"]), tls=True)
+    facts = facts_by_way_of(near, "2001:db8::9", "198.51.100.7", "http")
+    assert facts.forwarded == [
+        (b"X-Forwarded-For", b"198.51.100.7, 192.0.2.80"),
+        (b"X-Forwarded-Proto", b"http"),
+        (b"X-Real-IP", b"2001:db8::9"),
+    ]
+    assert (facts.node, facts.trusted, facts.peer) == (b'"[2001:db8::9]"', False, b"192.0.2.80")
+    assert facts_by_way_of(near, "", "", "http").forwarded[0] == (b"X-Forwarded-For", b"192.0.2.80")
+    assert facts_by_way_of(near, "", "", "http").node == b"unknown"

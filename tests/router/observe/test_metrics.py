@@ -99,3 +99,13 @@ def test_open_descriptors_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count_descriptors() > 2
     monkeypatch.setattr("os.listdir", lambda _: (_ for _ in ()).throw(FileNotFoundError()))
     assert count_descriptors() == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "group"), [(200, "2xx"), (302, "3xx"), (421, "4xx"), (526, "5xx"), (None, "xxx"), (999, "xxx")]
+)
+def test_answers_of_route_services_are_counted_by_group(status: int | None, group: str) -> None:
+    """Contract h: `responses_route_services`; `xxx` where there was none."""
+    metrics = Metrics()
+    metrics.count_route_service(status)
+    assert f'responses_route_services{{status_group="{group}"}} 1'.encode() in metrics.render()
