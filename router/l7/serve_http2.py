@@ -91,11 +91,15 @@ class Http2Session:
         while True:
             now = self.loop.time()
             if data:
-                for event in h2.receive(data, now):
+                events = h2.receive(data, now)
+                for event in events:
                     _HEED[type(event)](self, event)
                 if h2.pending:
                     self.flush_soon()
-                unfinished = min(unfinished, now) if h2.unfinished else NEVER
+                if not h2.unfinished:
+                    unfinished = NEVER
+                elif events or unfinished == NEVER:  # another frame than the one that was waited for
+                    unfinished = now
             while self._drainer is not None and h2.pending > MAX_PENDING:
                 await asyncio.wait([self._drainer])
             if self._ended or (h2.closing and not self._streams):

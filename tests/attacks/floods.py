@@ -63,9 +63,11 @@ def unharmed(neighbour: Site, *, kib: int = KIB, cpu: float = CPU_SECONDS) -> It
     """
     router = neighbour.router
     with Neighbour(neighbour).asking():
+        errors = router.metric("internal_errors")
         memory, time_used = router.resident_kib(), router.cpu_seconds()
         yield
     grown, used = router.resident_kib() - memory, router.cpu_seconds() - time_used
+    assert router.metric("internal_errors") == errors
     assert grown < kib, f"{grown} KiB more"
     assert used < cpu, f"{used} s of processor time"
 

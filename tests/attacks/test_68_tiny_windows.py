@@ -1,5 +1,7 @@
 """Attack 68: clients that ask for much and take nothing: windows of 0 or 1, windows that shrink, sockets that nobody reads."""
 
+import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from tests.attacks.floods import assert_ended, unharmed
 from tests.support.backend import Exchange
 from tests.support.client import Tls
-from tests.support.http2_client import Code, FrameClient, Http2Client, headers_frame, raw_frame, window_frame
+from tests.support.http2_client import Code, FrameClient, Http2Client, data_frame, headers_frame, raw_frame, window_frame
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar
 from tests.support.router import RouterProcess, wait_until
@@ -28,29 +30,23 @@ def stalling(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def sites(nats_server: NatsServer, stalling: RouterProcess) -> Iterator[tuple[Site, Site]]:
-    with (
-        Registrar(nats_server.port, stalling) as registrar,
-        site(stalling, registrar) as place,
-        site(stalling, registrar) as neighbour,
-    ):
-        yield place, neighbour
+def stalling_registrar(nats_server: NatsServer, stalling: RouterProcess) -> Iterator[Registrar]:
+    with Registrar(nats_server.port, stalling) as made:
+        yield made
 
 
 @pytest.fixture
-def place(sites: tuple[Site, Site]) -> Iterator[Site]:
+def place(stalling: RouterProcess, stalling_registrar: Registrar) -> Iterator[Site]:
     """Its backend answers each request with a MiB."""
-    (place, _) = sites
-    place.backend.clear()
-    place.backend.always(_megabyte)
-    yield place
-    place.backend.always(None)
-    place.backend.close_connections()
+    with site(stalling, stalling_registrar) as made:
+        made.backend.always(_megabyte)
+        yield made
 
 
-@pytest.fixture
-def neighbour(sites: tuple[Site, Site]) -> Site:
-    return sites[1]
+@pytest.fixture(scope="module")
+def neighbour(stalling: RouterProcess, stalling_registrar: Registrar) -> Iterator[Site]:
+    with site(stalling, stalling_registrar) as made:
+        yield made
 
 
 def _megabyte(exchange: Exchange) -> None:
@@ -149,3 +145,50 @@ def test_one_stream_that_stalls_does_not_hold_back_the_others(place: Site) -> No
         assert client.request(place.host).status == 200
         assert client.response(stalled).reset is not None
         assert client.request(place.host).status == 200
+
+
+# The other direction: clients that send slowly
+
+
+def test_an_upload_that_moves_is_no_stall_however_its_frames_are_cut(place: Site, neighbour: Site) -> None:
+    """Attack 68: what comes always ends inside a frame, for longer than the deadline: frames become whole, so nobody stalls."""
+    place.backend.always(None)
+    with (
+        FrameClient(place.router.ssl_port, Tls(place.host)) as client,
+        Http2Client(place.router.ssl_port, Tls(neighbour.host)) as pace,
+    ):
+        stream = client.ask(client.head(place.host, method="POST"), end=False)
+        began, sent = time.monotonic(), 0
+        piece = data_frame(stream, b"x" * 100)
+        client.write(piece[:50])
+        while time.monotonic() - began < 2.5 * STALL:
+            client.write(piece[50:] + piece[:50])
+            sent += 1
+            assert pace.request(neighbour.host).status == 200
+            assert not client.ended, f"after {time.monotonic() - began} s"
+        client.write(piece[50:] + data_frame(stream, end=True))
+        answer = client.response(stream)
+        assert json.loads(answer.body)["length"] == 100 * (sent + 1)
+
+
+@pytest.mark.parametrize("kept", [1, 9, 30], ids=["half a frame's head", "a frame's head", "half a frame"])
+def test_a_frame_that_does_not_come_to_its_end_is_not_waited_for(place: Site, neighbour: Site, kept: int) -> None:
+    """Attack 76 over HTTP/2: a stall inside a frame ends the connection at the deadline, and the backend is let go."""
+    place.backend.always(lambda exchange: exchange.recv())
+    with unharmed(neighbour), FrameClient(place.router.ssl_port, Tls(place.host)) as client:
+        stream = client.ask(client.head(place.host, method="POST", more=[("content-length", "100")]), end=False)
+        client.write(data_frame(stream, b"x" * 100)[:kept])
+        client.wait_end(5)
+        place.wait_for_connections(0)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(place: Site, neighbour: Site) -> None:
+    """Attack 76 over HTTP/2: a stall between frames ends its stream, and the connection goes on."""
+    place.backend.always(None)
+    with unharmed(neighbour), FrameClient(place.router.ssl_port, Tls(place.host)) as client:
+        stream = client.ask(client.head(place.host, method="POST", more=[("content-length", "100")]), end=False)
+        client.write(data_frame(stream, b"x" * 50))
+        answer = client.response(stream)
+        assert answer.status == 408 or answer.reset is not None
+        assert client.response(client.ask(client.head(place.host))).status == 200
+    assert [one.body for one in place.backend.received if one.complete and one.request_line.startswith("POST")] == []
