@@ -49,6 +49,7 @@ async def serve_http2(downstream: Downstream, router: Router) -> None:
         session.cancel()
         raise
     finally:
+        downstream.leave = None  # or the two would hold each other, and all that they hold, until the collector comes round
         await session.close()
 
 

@@ -1,12 +1,15 @@
 """router/l7/serve_http2.py: many requests on one connection, in this process, on both event loops."""
 
+import gc
 import socket
 import threading
+import weakref
 from typing import cast
 
 import pytest
 
 from registry.table import RouteTable
+from router.l7.serve_http2 import Http2Session
 from router.wire.http2 import ErrorCode
 from tests.router.desk import desk, in_thread, settings
 from tests.router.h2_caller import Caller
@@ -275,3 +278,19 @@ async def test_an_exchange_that_fails_ends_its_stream_and_is_told(backend: EchoB
             assert answer.reset == ErrorCode.INTERNAL_ERROR
             assert (await in_thread(caller.get, HOST)).status == 200
         assert "stream-failed" in one.log.names
+
+
+async def test_a_connection_that_has_ended_is_freed_at_once(backend: EchoBackend) -> None:
+    """Not when the collector comes round, a thousand connections later: what each holds is much."""
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with desk(enable_h2c=True) as one:
+            one.register(HOST, backend)
+            with Caller(one.port()) as caller:
+                assert (await in_thread(caller.get, HOST)).status == 200
+                (session,) = [weakref.ref(each) for each in gc.get_objects() if isinstance(each, Http2Session)]
+            await until(lambda: session() is None, "the session to go")
+    finally:
+        gc.enable()
