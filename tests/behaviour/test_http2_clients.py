@@ -649,3 +649,89 @@ def test_a_client_may_say_goodbye_and_still_be_answered(place: Place) -> None:
         stream = client.ask(client.head(place.host, method="POST"), end=False)
         client.write(raw_frame(7, 0, b"\0" * 8) + data_frame(stream, b"late", end=True))
         assert client.response(stream).status == 200
+
+
+def test_a_large_head_comes_in_pieces(place: Place, backend: EchoBackend) -> None:
+    """Section 4.3: a response head above a frame's size goes on in CONTINUATION frames, with trailers as large behind it."""
+    large = "x" * 25_000
+    backend.script(
+        f"HTTP/1.1 200 OK\r\nX-Large: {large}\r\nX-More: {large}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        + f"2\r\nok\r\n0\r\nX-Sum: {large[:14_000]}\r\n\r\n".encode()
+    )
+    with FrameClient(place.router.ssl_port, Tls(place.host)) as client:
+        answer = client.response(client.ask(client.head(place.host)))
+        assert (answer.get("x-large"), answer.get("x-more"), answer.body) == (large, large, b"ok")
+        assert answer.trailers == [("x-sum", large[:14_000])]
+        assert max(frame.body_len for frame in client.frames) <= 16_384
+        assert client.response(client.ask(client.head(place.host))).status == 200
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX y: z\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+    ids=["101", "NUL", "a name that is none", "two lengths", "another version", "a preface"],
+)
+def test_an_answer_that_is_none_is_502(place: Place, backend: EchoBackend, answer: bytes) -> None:
+    """What HTTP/1.1 clients are not shown, HTTP/2 clients are not shown either: 502 for the stream."""
+    backend.script(answer)
+    with connect(place) as client:
+        assert client.request(place.host).refusal[0] == 502
+        assert client.request(place.host).status == 200
+
+
+def test_a_backend_that_refuses_is_502_for_its_streams(at: At) -> None:
+    """A dial that fails ends its stream with an answer; other routes of the connection go on."""
+    dead, alive = at(OPEN), at(OPEN)
+    dead.backends[0].stop_listening()
+    with connect(alive) as client:
+        streams = [client.open(host) for host in (dead.host, alive.host) * 5]
+        assert [client.response(stream).status for stream in streams] == [502, 200] * 5
+        assert client.response(streams[0]).refusal == (502, "endpoint_failure (dial failed)")
+
+
+def test_the_order_of_streams_is_kept(place: Place) -> None:
+    """Section 5.1.1: a stream may be skipped, none may be opened below one that was, or twice."""
+    for first, second in ((5, 3), (5, 5), (3, 1)):
+        with FrameClient(place.router.ssl_port, Tls(place.host)) as client:
+            client.write(headers_frame(first, client.head(place.host)))
+            assert client.response(first).status == 200
+            client.write(headers_frame(second, client.head(place.host)))
+            goodbye = client.wait_end()
+            assert goodbye is not None
+            assert goodbye.code in (Code.PROTOCOL_ERROR, Code.STREAM_CLOSED)
+            assert goodbye.last == first
+
+
+def test_what_was_on_its_way_when_a_stream_was_reset_is_no_fault(place: Place, backend: EchoBackend) -> None:
+    """Section 5.4.2: data of a stream that the router has just ended is ignored, and its windows are given back."""
+    backend.always(lambda exchange: exchange.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"))
+    with FrameClient(place.router.ssl_port, Tls(place.host)) as client:
+        for _ in range(30):  # more in all than the connection's window
+            stream = client.ask(client.head(place.host, method="POST", more=[("content-length", "100000")]), end=False)
+            client.wait(lambda: client.answer(stream).reset is not None, "the early answer and the reset")  # noqa: B023
+            client.write(
+                b"".join(data_frame(stream, bytes(16_000)) for _ in range(6)) + data_frame(stream, bytes(4_000), end=True)
+            )
+        backend.always(None)
+        stream = client.ask(client.head(place.host, method="POST"), end=False)
+        client.write(data_frame(stream, b"still here", end=True))
+        assert client.response(stream).status == 200
+        assert client.goodbye is None
+
+
+def test_many_connections_at_once_are_served(place: Place) -> None:
+    """Thirty connections of five streams each."""
+    clients = [connect(place) for _ in range(30)]
+    try:
+        streams = [(client, client.open(place.host)) for client in clients for _ in range(5)]
+        assert {client.response(stream).status for client, stream in streams} == {200}
+    finally:
+        for client in clients:
+            client.close()
