@@ -74,7 +74,7 @@ class Http2Session:
         self._downstream = downstream
         self._router = router
         self._streams: dict[int, _Stream] = {}
-        self._nothing = Inflow(self.loop, self.wheel, NO_BODY, partial(self._taken, 0))  # one for all streams without a body
+        self._nothing = Inflow(self.loop, self.wheel, NO_BODY, _take_nothing)  # one for all streams without a body
         self._flushing = False
         self._rest: memoryview | None = None  # what the client's system did not take
         self._drainer: asyncio.Task[None] | None = None
@@ -296,6 +296,10 @@ class Http2Session:
                 await asyncio.wait(tasks)
             finally:
                 self.cancel()
+
+
+def _take_nothing(_size: int) -> None:
+    """There is no body to hand on; and no way back to the session, which would hold itself."""
 
 
 _HEED: Final[dict[type[Event], Callable[[Http2Session, Any], None]]] = {
