@@ -265,6 +265,8 @@ class App:
         old.retire(snapshot)
         if snapshot.idle is old.idle and not snapshot.deny.empty:
             snapshot.idle.sweep(snapshot.bars)
+        if snapshot.http2 is not None and not snapshot.deny.empty:
+            snapshot.http2.sweep(snapshot.bars)
         for listener in self._listeners.values():
             listener.budget.limits = parts.budget_limits(snapshot.limits)
             listener.open()

@@ -11,10 +11,11 @@ from typing import Final, Literal, NamedTuple
 
 Side = Literal["downstream", "upstream", "router"]
 
-Resend = Literal["no", "unsent", "idempotent_reused"]
+Resend = Literal["no", "unsent", "idempotent_reused", "unprocessed"]
 """May the request be sent again? `no`: never. `unsent`: where not one of its bytes left for a backend.
 `idempotent_reused`: there too, and also where it is idempotent, its body is absent or wholly kept, the
-connection was a reused one and no byte of a response had come.
+connection was a reused one and no byte of a response had come. `unprocessed`: the backend has said that it
+did nothing with it; there, and also where its body is absent or wholly kept, whatever its method.
 """
 
 Kind = Literal[
@@ -31,6 +32,8 @@ Kind = Literal[
     "tls_client_certificate_rejected",
     "connection_closed",
     "connection_reset",
+    "stream_refused",
+    "stream_reset",
     "response_malformed",
     "response_too_large",
     "response_truncated",
@@ -104,6 +107,8 @@ FAULTS: Final[dict[Kind, FaultRule]] = {
     "tls_client_certificate_rejected": _endpoint(496, "client certificate rejected", failable=True, prunable=True),
     "connection_closed": _endpoint(502, "connection closed", "idempotent_reused"),
     "connection_reset": _endpoint(502, "connection reset", "idempotent_reused", failable=True),
+    "stream_refused": _endpoint(502, "stream refused", "unprocessed"),
+    "stream_reset": _endpoint(502, "stream reset", "no"),
     "response_malformed": _endpoint(502, "malformed response", "no"),
     "response_too_large": _endpoint(502, "response head too large", "no"),
     "response_truncated": _endpoint(502, "response cut short", "no"),

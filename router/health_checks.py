@@ -123,8 +123,9 @@ class HealthChecks:
             route, endpoint = here[0]
             snapshot = self._live.snapshot
             until = self._loop.time() + settings.timeout
-            data = request(route.host, settings.path)
-            result = await probe(snapshot.dialer, endpoint, data, snapshot.response_limits, until)
+            question = request(route.host, settings.path)
+            http2 = snapshot.http2.limits if snapshot.http2 is not None else None
+            result = await probe(snapshot.dialer, endpoint, question, snapshot.response_limits, until, http2)
         finally:
             self._slots.release()
         self._metrics.backend_health_checks.labels(result.name).inc()

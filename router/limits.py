@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from router.wire.http1 import ChunkedDecoder
+from router.wire.http2_client_events import STREAMS, ClientLimits
 from router.wire.http2_limits import MAX_HEAD_BYTES, Http2Limits
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 FOREVER = 315_360_000.0
 UNBOUNDED = 2**63 - 1
 _HELLO = 5.0
+_MOST_HEAD = 16 * 2**20
+_MOST_FIELDS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,10 @@ class Limits:
     """Seconds in which a client takes not one byte. `client_stall_timeout`. Attacks 68, 76: close."""
 
     endpoint_deadline: float = 900.0
-    """Seconds from choosing an endpoint to the response's end. `endpoint_timeout`: 502, or an abort."""
+    """Seconds from choosing an endpoint to the response's end, of a request over HTTP/1. `endpoint_timeout`,
+    `http_1_endpoint_timeout`: 502, or an abort."""
+    http2_endpoint_deadline: float = 900.0
+    """The same of a request over HTTP/2. `endpoint_timeout`, `http_2_endpoint_timeout`."""
     dial_deadline: float = 5.0
     """Seconds of one TCP connect to an endpoint. `endpoint_dial_timeout`: the next endpoint."""
     upgrade_dial_deadline: float = 5.0
@@ -82,6 +88,15 @@ class Limits:
     """Idle backend connections in all, 0: none. `max_idle_conns`, `disable_keep_alives`. Attack 81."""
     max_idle_per_endpoint: int = 100
     """Idle connections to one endpoint, 0: none. `max_idle_conns_per_host`. Attack 81."""
+    http2_backend_window: int = 262_144
+    """Bytes of a response that an HTTP/2 backend may send before they are read: 2 Gbit/s at a millisecond. What a
+    slow client costs at most; a connection's own window is that of all its streams, so none of them waits for
+    another."""
+    http2_backend_frames: int = 1_000
+    """Frames in a row by which an HTTP/2 backend gets nothing done (pings, settings, empty data, 1xx); each
+    request, and each body byte either way, allows more. Attack 55: the connection is closed."""
+    http2_backend_frame_rate: int = 100
+    """Such frames that are forgiven a second; honest backends ping once in some seconds. Attack 55."""
     max_attempts: int = 3
     """Endpoints tried for one request. `backends.max_attempts`. Attack 57."""
     retry_deadline: float = 15.0
@@ -127,7 +142,8 @@ class Limits:
             frontend_idle_deadline=config.frontend_idle_timeout or FOREVER,
             client_read_stall=config.client_stall_timeout or FOREVER,
             client_write_stall=config.client_stall_timeout or FOREVER,
-            endpoint_deadline=config.endpoint_timeout or FOREVER,
+            endpoint_deadline=config.http_1_endpoint_timeout or config.endpoint_timeout or FOREVER,
+            http2_endpoint_deadline=config.http_2_endpoint_timeout or config.endpoint_timeout or FOREVER,
             dial_deadline=config.endpoint_dial_timeout or FOREVER,
             upgrade_dial_deadline=config.websocket_dial_timeout or config.endpoint_dial_timeout or FOREVER,
             upgrade_idle_deadline=config.websocket_idle_timeout or FOREVER,
@@ -146,6 +162,19 @@ class Limits:
             connection_rate_per_address=config.connection_rate_per_address,
             drain_wait=config.drain_wait,
             drain_deadline=config.drain_timeout,
+        )
+
+    def http2_backends(self) -> ClientLimits:
+        """What an HTTP/2 backend may send. A head without a bound is one of 16 MiB here: all of it is held."""
+        return ClientLimits(
+            head_bytes=min(self.response_head_bytes, _MOST_HEAD),
+            fields=min(self.response_fields, _MOST_FIELDS),
+            trailer_bytes=self.trailer_bytes,
+            trailers=self.trailer_fields,
+            window=self.http2_backend_window,
+            connection_window=STREAMS * self.http2_backend_window,
+            spare_frames=self.http2_backend_frames,
+            spare_rate=self.http2_backend_frame_rate,
         )
 
     def chunked_decoder(self) -> ChunkedDecoder:

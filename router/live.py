@@ -17,6 +17,7 @@ from registry.sieve import Sieve, barred
 from registry.table import RouteTable
 from router.backend.dial import Dialer
 from router.backend.http1 import Http1Upstream
+from router.backend.http2_pool import Http2Pool
 from router.backend.pool import IdlePool
 from router.config.model import Config
 from router.l7.error_page import ErrorPage
@@ -48,6 +49,7 @@ class Snapshot:
     xfcc_format: XfccFormat
     dialer: Dialer
     idle: IdlePool
+    http2: Http2Pool | None  # None: backends are spoken to in HTTP/1.1 alone
     healthcheck_user_agent: bytes
     zone: str  # where a first attempt goes by preference; empty: anywhere
     names: Names
@@ -56,9 +58,13 @@ class Snapshot:
     route_services: RouteServices | None  # None: none is asked
 
     def retire(self, following: Snapshot | None = None) -> None:
-        """End the idle connections that the configuration which follows does not take over; without one, all."""
+        """End the idle connections that the configuration which follows does not take over; without one, all. Shared ones end
+        with their last stream.
+        """
         if following is None or following.idle is not self.idle:
             self.idle.close()
+        if self.http2 is not None and (following is None or following.http2 is not self.http2):
+            self.http2.close()
         ours, theirs = self.route_services, following.route_services if following is not None else None
         if ours is not None and (theirs is None or theirs.idle is not ours.idle):
             ours.idle.close()

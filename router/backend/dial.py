@@ -91,17 +91,26 @@ class Dialer:
         """Times in seconds; `probe_interval` is that of TCP keep-alive probes, 0 for none."""
         self._deny = deny
         self._context = tls.context()
+        self._http2_context = tls.context()
+        self._http2_context.set_alpn_protos([b"h2", b"http/1.1"])
         self._verify = tls.verify
         self._loop = loop
         self._wheel = wheel
         self._dial_timeout = dial_timeout
-        self._handshake_timeout = handshake_timeout
+        self.handshake_timeout = handshake_timeout
         self._probe = math.ceil(probe_interval)
 
     async def dial(self, endpoint: Endpoint, by: float = math.inf, within: float | None = None) -> Http1Upstream:
         """Raises Fault. `by` (seconds of the loop's clock) ends it where that is sooner than every dial's deadlines; `within`
         (seconds) is the connect's where it is not the usual one.
         """
+        return await self._dial(endpoint, by, within, self._context)
+
+    async def dial_http2(self, endpoint: Endpoint, by: float = math.inf) -> Http1Upstream:
+        """The same, with HTTP/2 offered to a TLS endpoint, whose choice it is (`chose_http1`)."""
+        return await self._dial(endpoint, by, None, self._http2_context)
+
+    async def _dial(self, endpoint: Endpoint, by: float, within: float | None, context: SSL.Context) -> Http1Upstream:
         started = time.perf_counter()
         until = min(self._loop.time() + (self._dial_timeout if within is None else within), by)
         family, address = await self._resolve(endpoint, until)
@@ -117,7 +126,7 @@ class Dialer:
         upstream.local_address = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
         if endpoint.tls:
             before = time.perf_counter()
-            upstream.stream = await self._secure(stream, endpoint, by)
+            upstream.stream = await self._secure(stream, endpoint, context, by)
             upstream.tls_time = time.perf_counter() - before
         return upstream
 
@@ -179,10 +188,10 @@ class Dialer:
         family, _, _, _, address = found[0]
         return family, (str(address[0]), endpoint.port)
 
-    async def _secure(self, plain: Stream, endpoint: Endpoint, by: float) -> TlsStream:
-        stream = TlsStream(plain.detach(), self._context, self._loop, self._wheel)
+    async def _secure(self, plain: Stream, endpoint: Endpoint, context: SSL.Context, by: float) -> TlsStream:
+        stream = TlsStream(plain.detach(), context, self._loop, self._wheel)
         try:
-            until = min(self._loop.time() + self._handshake_timeout, by)
+            until = min(self._loop.time() + self.handshake_timeout, by)
             await stream.handshake_client(endpoint.san or None, until)
             if self._verify:
                 _check_name(stream, endpoint)
@@ -197,6 +206,12 @@ class Dialer:
             stream.reset()
             raise
         return stream
+
+
+def chose_http1(upstream: Http1Upstream) -> bool:
+    """Did a TLS endpoint that was offered HTTP/2 not choose it?"""
+    stream = upstream.stream
+    return isinstance(stream, TlsStream) and stream.tls.get_alpn_proto_negotiated() != b"h2"
 
 
 def _not_connected(code: int) -> Fault:

@@ -11,9 +11,12 @@ from typing import Final, NamedTuple
 
 from registry.endpoint import Endpoint
 from router.backend.dial import Dialer
-from router.backend.http1 import Http1Upstream
+from router.backend.http2 import Http2Connection
+from router.backend.http2_pool import open_http2
+from router.backend.round_trip import RoundTrip
 from router.faults import Fault
-from router.wire.http1 import HeadLimits, ResponseHead, parse_response_head, render_request_head
+from router.wire.http1 import NO_BODY, Fields, HeadLimits, ResponseHead
+from router.wire.http2_client_events import ClientLimits
 
 USER_AGENT: Final = b"Vestibule-Health-Check"
 GOOD: Final = range(200, 400)
@@ -38,52 +41,69 @@ class Result(NamedTuple):
         return self.name not in _SAYS_NOTHING
 
 
-def request(host: str, path: str) -> bytes:
+class Question(NamedTuple):
+    """What a check asks."""
+
+    target: bytes
+    fields: Fields
+
+
+def request(host: str, path: str) -> Question:
     """What a check sends. Under a wildcard it asks for a name of its own below it."""
     name = host.replace("*", "health-check", 1).encode()
     fields = [(b"Host", name), (b"User-Agent", USER_AGENT), (b"Accept", b"*/*"), (b"Connection", b"close")]
-    return render_request_head(b"GET", path.encode(), fields)
+    return Question(path.encode(), fields)
 
 
-async def probe(dialer: Dialer, endpoint: Endpoint, data: bytes, limits: HeadLimits, until: float) -> Result:
-    """Ask once; `until` is the loop's clock and bounds all of it. The answer's body is not read."""
+async def probe(
+    dialer: Dialer, endpoint: Endpoint, question: Question, limits: HeadLimits, until: float, http2: ClientLimits | None = None
+) -> Result:
+    """Ask once; `until` is the loop's clock and bounds all of it. The answer's body is not read. `http2`: None where no endpoint
+    is spoken to in it. A gRPC server, which knows no GET, passes by the way in which it refuses one.
+    """
     try:
-        upstream = await dialer.dial(endpoint, until)
+        trip = await _open(dialer, endpoint, until, http2)
     except Fault as fault:
         return Result("timeout" if fault.kind.endswith("timeout") else fault.kind, fault.detail)
     try:
-        await upstream.stream.send(data, until)
-        status = (await _final_head(upstream, limits, until)).status
+        rest = trip.start(b"GET", question.target, list(question.fields), NO_BODY, b"")
+        while rest is not None:
+            await trip.writable(until)
+            rest = trip.push(rest)
+        head = await _final_head(trip, limits, until)
     except TimeoutError:
-        return Result("timeout", "no answer")
+        return Result("timeout", "sending")
     except Fault as fault:
-        return Result(fault.kind, fault.detail)
+        if fault.kind == "stream_reset":
+            return Result("passed", fault.detail)
+        return Result("timeout" if fault.kind == "endpoint_timeout" else fault.kind, fault.detail)
     except OSError as error:
-        return Result(upstream.why_reset(error), str(error))
+        return Result(trip.why_reset(error), str(error))
     finally:
-        upstream.close()
-    return Result("passed" if status in GOOD else "bad_status", str(status))
+        trip.close()
+    good = head.status in GOOD or any(name == b"grpc-status" for name, _ in head.fields)
+    return Result("passed" if good else "bad_status", str(head.status))
 
 
-async def _final_head(upstream: Http1Upstream, limits: HeadLimits, until: float) -> ResponseHead:
-    """Raises Fault, TimeoutError, OSError."""
-    data = bytearray()
-    searched = interim = 0
-    while True:
-        head = parse_response_head(data, limits, b"GET", searched)
-        if isinstance(head, ResponseHead):
-            if head.status >= 200:
-                return head
-            interim += 1
-            if interim > _INTERIM or head.status == 101:
-                raise Fault("response_malformed", "interim responses")
-            del data[: head.size]
-            searched = 0
-            continue
-        if head is not None:
-            raise Fault("response_malformed", head.reason)
-        searched = len(data)
-        more = await upstream.stream.recv(until)
-        if not more:
-            raise Fault("response_truncated" if data else "connection_closed")
-        data += more
+async def _open(dialer: Dialer, endpoint: Endpoint, until: float, http2: ClientLimits | None) -> RoundTrip:
+    """A connection of the check's own, in the version that requests go by. Raises Fault."""
+    if endpoint.protocol == "http2" and http2 is not None:
+        opened = await open_http2(endpoint, dialer, http2, until)
+        if isinstance(opened, Http2Connection):
+            trip = opened.trip()
+            opened.retire()  # closed with its only stream
+            return trip
+        if opened is not None:
+            return opened
+    return await dialer.dial(endpoint, until)
+
+
+async def _final_head(trip: RoundTrip, limits: HeadLimits, until: float) -> ResponseHead:
+    """Raises Fault."""
+    for _ in range(_INTERIM + 1):
+        head = await trip.read_head(until, b"GET", limits)
+        if head.status >= 200:
+            return head
+        if head.status == 101:
+            break
+    raise Fault("response_malformed", "interim responses")

@@ -3,7 +3,8 @@
 A request is sent again only when not one of its bytes left for a backend, or when it is idempotent, has no body or a wholly
 kept one, and the failure came on a *reused* connection before any response byte: then the backend closed an idle connection
 while the request was on its way, and nobody served it. Idempotent is what GoRouter takes for it: GET, HEAD, OPTIONS, TRACE,
-or a request that carries an idempotency key. Source: RFC 9110 section 9.2.2, RFC 9112 section 9.3.1.
+or a request that carries an idempotency key. Any request is sent again that an HTTP/2 backend has said it did not process.
+Source: RFC 9110 section 9.2.2, RFC 9112 section 9.3.1, RFC 9113 section 8.7.
 """
 
 from __future__ import annotations
@@ -37,4 +38,6 @@ def may_resend(fault: Fault, head: RequestHead, sent: Sent) -> bool:
         return False
     if not sent.bytes_left:
         return True
+    if rule == "unprocessed":
+        return sent.body_kept
     return rule == "idempotent_reused" and sent.reused and sent.body_kept and is_idempotent(head)

@@ -19,6 +19,7 @@ from authz.domain import DomainPolicy, DomainTable
 from registry.names import NO_NAMES, HeardNames, Names
 from registry.sieve import Sieve
 from router.backend.dial import BackendTls, Dialer
+from router.backend.http2_pool import Http2Pool
 from router.backend.pool import IdlePool
 from router.config.deny import deny_lists
 from router.config.domains import DomainConfig
@@ -61,6 +62,7 @@ def compile_config(
     domains, policies = compile_domains(config)
     contexts = _contexts(config, domains, policies, previous.contexts if previous is not None else None)
     deny = deny_lists(config.deny)
+    idle = _idle(config, limits, previous)
     return Snapshot(
         generation=generation,
         config=config,
@@ -76,7 +78,8 @@ def compile_config(
         xfcc_mode=config.forwarded_client_cert,
         xfcc_format="raw",
         dialer=_dialer(config, limits, loop, wheel, deny),
-        idle=_idle(config, limits, previous),
+        idle=idle,
+        http2=_http2(config, limits, idle, previous, loop),
         healthcheck_user_agent=config.healthcheck_user_agent.encode(),
         zone=config.zone if config.balancing_algorithm_az_preference == "locally-optimistic" else "",
         names=_names(config, previous),
@@ -316,6 +319,18 @@ def _idle(config: Config, limits: Limits, previous: Snapshot | None) -> IdlePool
 
 def _new_pool(limits: Limits) -> IdlePool:
     return IdlePool(limits.max_idle_backends, limits.max_idle_per_endpoint, limits.backend_idle_deadline)
+
+
+def _http2(
+    config: Config, limits: Limits, idle: IdlePool, previous: Snapshot | None, loop: asyncio.AbstractEventLoop
+) -> Http2Pool | None:
+    """Shared connections live as long as idle ones, and as what a response may be stays the same."""
+    if not config.enable_http2:
+        return None
+    bounds = limits.http2_backends()
+    if previous is not None and previous.http2 is not None and previous.idle is idle and previous.http2.limits == bounds:
+        return previous.http2
+    return Http2Pool(idle, bounds, loop)
 
 
 def _backend_view(config: Config) -> tuple[object, ...]:

@@ -52,7 +52,6 @@ NO_EFFECT: dict[str, str] = {
     "pid_file": "no effect: the service manager knows the process",
     "ip_local_port_range": _LIMITS,
     "max_open_files": _LIMITS,
-    "http_2_endpoint_timeout": _LATER + ": backends are reached over HTTP/1.1",
     "oauth": _NATS_ONLY,
     "routing_api": _NATS_ONLY,
     "token_fetcher_max_retries": _NATS_ONLY,
@@ -103,23 +102,16 @@ def _without_nulls(value: object) -> object:
 
 
 def _older_shapes(tree: Tree) -> Iterator[Notice]:
-    """`nats` as a list, `ca_certs` as one text, endpoint and head limits by their newer names."""
+    """`nats` as a list, `ca_certs` as one text, the limit of heads by its other name."""
     if isinstance(tree.get("nats"), tuple):
         _lift_nats(tree)
     if isinstance(tree.get("ca_certs"), str | dict):
         tree["ca_certs"] = (tree["ca_certs"],)
-    for other, ours in (
-        ("http_1_endpoint_timeout", "endpoint_timeout"),
-        ("max_header_bytes", "max_request_header_bytes"),
-    ):
-        if other not in tree:
-            continue
-        if ours in tree and tree[ours] != tree[other]:
-            preferred = "http_1_endpoint_timeout" if ours == "endpoint_timeout" else ours
-            yield Notice((other,), (f"the same setting as `{ours}`; `{preferred}` counts"), "keep one of the two")
+    other, ours = "max_header_bytes", "max_request_header_bytes"
+    if other in tree:
         value = tree.pop(other)
-        if other == "http_1_endpoint_timeout" or ours not in tree:
-            tree[ours] = value
+        if tree.setdefault(ours, value) != value:
+            yield Notice((other,), f"the same setting as `{ours}`; `{ours}` counts", "keep one of the two")
 
 
 def _lift_nats(tree: Tree) -> None:

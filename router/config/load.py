@@ -26,7 +26,7 @@ from router.config.model import Config
 from router.config.rules import MISPLACED, broken_rules
 from router.config.scalars import OTHERS, LoadContext
 
-_RENAMED = {"endpoint_timeout": "http_1_endpoint_timeout", "max_request_header_bytes": "max_header_bytes"}
+_RENAMED = {"max_request_header_bytes": "max_header_bytes"}
 _MAX_PROBLEMS = 1000
 _PRIVATE_KEY = b"PRIVATE KEY-----"  # a configuration that holds one is a key file itself
 

@@ -85,7 +85,9 @@ class Config(BaseModel):
     disable_http: Bool = entry(False, "true: no plain HTTP listener")
     enable_ssl: Bool = entry(False, "true: a TLS listener; needs `tls_pem`")
     ssl_port: Port = entry(443, "TLS. GoRouter's default")
-    enable_http2: Bool = entry(True, "as in GoRouter: TLS clients are offered `h2` beside `http/1.1`")
+    enable_http2: Bool = entry(
+        True, "as in GoRouter: TLS clients are offered `h2` beside `http/1.1`, endpoints of `protocol: http2` reached over it"
+    )
     enable_h2c: Bool = entry(False, "true: HTTP/2 on the plain port too, for clients that begin with its preface")
     enable_proxy: Bool = entry(False, ("PROXY headers; `true` is an error until they work, for every request would break"))
     max_connections: Count = entry(20_000, ("connections a listener, 0: any number; each idle one costs up to 40 KiB"))
@@ -173,6 +175,8 @@ class Config(BaseModel):
     max_idle_conns: Count = entry(100, "idle backend connections kept, 0: none. BOSH's default")
     max_idle_conns_per_host: Count = entry(100, "of these, to one endpoint, 0: none. BOSH's default")
     endpoint_timeout: EndlessAtZero = entry(900.0, ("from dialling to the response's end, 0: no limit. BOSH's default"))
+    http_1_endpoint_timeout: Duration = entry(0.0, "the same for requests that came over HTTP/1, 0: as `endpoint_timeout`")
+    http_2_endpoint_timeout: Duration = entry(0.0, "the same for requests that came over HTTP/2, 0: as `endpoint_timeout`")
     endpoint_dial_timeout: EndlessAtZero = entry(5.0, "one TCP connect, 0: the system's limit")
     websocket_dial_timeout: Duration = entry(
         0.0, "the same for a request that asks for an upgrade, 0: as `endpoint_dial_timeout`"

@@ -15,6 +15,7 @@ from typing import Final
 
 from registry.endpoint import Endpoint
 from router.backend.http1 import Http1Upstream
+from router.backend.http2_pool import Http2Pool
 from router.backend.retry import Sent
 from router.backend.round_trip import RoundTrip
 from router.faults import Fault, Kind
@@ -39,19 +40,22 @@ class Attempt:
     """Takes the `Permit`: nothing is forwarded without one."""
 
     __slots__ = (
-        "bytes_left", "clock", "endpoint", "exchange", "permit", "pump", "taken", "trip", "until",
+        "bytes_left", "clock", "endpoint", "exchange", "permit", "pump", "taken", "trip", "until", "waited",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, permit: Permit, endpoint: Endpoint) -> None:
         self.exchange = exchange
         self.permit = permit
         self.endpoint = endpoint
-        seconds, own = exchange.snapshot.limits.endpoint_deadline, permit.route.pool.limits
+        limits, own = exchange.snapshot.limits, permit.route.pool.limits
+        over_http2 = exchange.writer.proto == b"HTTP/2.0"
+        seconds = limits.http2_endpoint_deadline if over_http2 else limits.endpoint_deadline
         self.until = exchange.started + (seconds if own is None else min(seconds, own.seconds))
         self.clock = time.perf_counter()
         self.trip: RoundTrip | None = None
         self.pump: asyncio.Task[None] | None = None
         self.bytes_left = False
+        self.waited = False  # did connecting take its time?
         self.taken = False  # has the backend been sent the whole request?
 
     def sent(self) -> Sent:
@@ -103,6 +107,10 @@ class Attempt:
         """A pooled connection that is still alive as far as can be known, else a new one. Raises Fault."""
         exchange, endpoint = self.exchange, self.endpoint
         snapshot = exchange.snapshot
+        if endpoint.protocol == "http2" and exchange.upgrade is None and snapshot.http2 is not None:
+            trip = await self._join(snapshot.http2)
+            if trip is not None:
+                return trip
         while (upstream := snapshot.idle.take(endpoint)) is not None:
             # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
             if upstream.stream.quiet() and (upstream.passed is snapshot.deny or upstream.passes(snapshot.deny)):
@@ -110,6 +118,7 @@ class Attempt:
                 self.trip = upstream
                 return upstream
             upstream.close()
+        self.waited = True
         within = None if exchange.upgrade is None else snapshot.limits.upgrade_dial_deadline
         endpoint.pulse.in_flight += 1  # the least busy is not the one that nobody gets through to, nor is its place free
         try:
@@ -126,6 +135,32 @@ class Attempt:
         record.dns_time, record.dial_time, record.tls_time = upstream.dns_time, upstream.dial_time, upstream.tls_time
         exchange.router.metrics.backend_dial_seconds.observe(upstream.dial_time)
         return upstream
+
+    async def _join(self, pool: Http2Pool) -> RoundTrip | None:
+        """A stream of an HTTP/2 connection; None where the backend is to be spoken to in HTTP/1.1. Raises Fault."""
+        exchange, endpoint = self.exchange, self.endpoint
+        if pool.speaks_only_http1(endpoint):
+            return None
+        snapshot, record = exchange.snapshot, exchange.record
+        trip = pool.take(endpoint, snapshot.deny)
+        if trip is None:
+            self.waited = True
+            endpoint.pulse.in_flight += 1
+            try:
+                trip = await pool.join(endpoint, snapshot.dialer, self.until)
+            finally:
+                endpoint.pulse.in_flight -= 1
+            if trip is None:
+                return None
+            if not trip.passes(snapshot.deny):  # the dial may have begun under other lists
+                trip.close()
+                raise Fault("dial_denied", "after the dial")
+        if self.waited and not trip.reused:
+            record.dns_time, record.dial_time, record.tls_time = trip.dns_time, trip.dial_time, trip.tls_time
+            exchange.router.metrics.backend_dial_seconds.observe(trip.dial_time)
+        record.local_address = trip.local_address
+        self.trip = trip
+        return trip
 
     def close(self) -> None:
         """End an attempt of which no byte was sent."""

@@ -94,8 +94,8 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
         attempts += 1
         attempt = Attempt(exchange, permit, endpoint)
         try:
-            trip = await attempt.connect()
-            if not trip.reused and not _still_admitted(exchange, attempt):
+            await attempt.connect()
+            if attempt.waited and not _still_admitted(exchange, attempt):
                 if attempts >= exchange.snapshot.limits.max_attempts or exchange.too_late:
                     break
                 permit = attempt.permit
@@ -109,15 +109,14 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
             _after_fault(exchange, fault, attempt, stale=stale)
             if not may_resend(fault, exchange.head, attempt.sent()) or exchange.too_late:
                 raise fault from None
-            if fault.kind == "dial_denied":
-                attempts -= 1  # it was no candidate: its name only did not say so
-            elif stale:
-                # The endpoint closed idle connections: that says nothing about it, and costs no attempt.
-                tried.discard(endpoint.address)
-                attempts -= 1
-                exchange.snapshot.idle.drop(endpoint)
-            elif attempts >= exchange.snapshot.limits.max_attempts:
+            # An endpoint that closed idle connections says nothing by it, one that is denied was no candidate.
+            attempts -= stale or fault.kind == "dial_denied"
+            if attempts >= exchange.snapshot.limits.max_attempts:
                 raise
+            if stale:
+                exchange.snapshot.idle.drop(endpoint)
+            if stale or fault.kind == "stream_refused":
+                tried.discard(endpoint.address)  # its next connection may take what this one did not
         permit = admit(exchange, last)
     if last is not None:
         raise last
@@ -138,7 +137,8 @@ def _still_admitted(exchange: Exchange, attempt: Attempt) -> bool:
         attempt.close()
         raise
     today = exchange.snapshot
-    same = today.idle is before.idle and any(_reaches(permit, each, endpoint) for each in permit.route.pool.endpoints)
+    kept = today.idle is before.idle and today.http2 is before.http2
+    same = kept and any(_reaches(permit, each, endpoint) for each in permit.route.pool.endpoints)
     if same and permit.service is None and attempt.trip is not None and attempt.trip.passes(today.deny):
         return True
     attempt.close()

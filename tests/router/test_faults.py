@@ -53,6 +53,7 @@ def test_only_a_request_that_never_left_is_sent_again_or_an_idempotent_one_on_a_
     idempotent = {kind for kind, rule in FAULTS.items() if rule.retriable == "idempotent_reused"}
     unsent = {kind for kind, rule in FAULTS.items() if rule.retriable == "unsent"}
     assert idempotent == {"connection_closed", "connection_reset"}
+    assert {kind for kind, rule in FAULTS.items() if rule.retriable == "unprocessed"} == {"stream_refused"}
     assert {"dial_failed", "dial_timeout", "tls_handshake_timeout", *_TLS_IDENTITY} <= unsent
     assert all(kind.startswith(("dial", "tls", "out_of")) for kind in unsent)
 

@@ -130,6 +130,11 @@ class EchoBackend:
         assert self._context is not None
         self._context.set_ciphers(names)
 
+    def choose(self, protocols: list[str]) -> None:
+        """By ALPN, from the next connection on."""
+        assert self._context is not None
+        self._context.set_alpn_protocols(protocols)
+
     def script(self, *steps: Step) -> None:
         """Each step serves one of the next requests, in order of arrival; afterwards echo again."""
         for step in steps:

@@ -14,7 +14,7 @@ import pytest
 
 from authz.deny import NO_DENY, DenyLists
 from registry.endpoint import Endpoint
-from router.backend.dial import BackendTls, Dialer
+from router.backend.dial import BackendTls, Dialer, chose_http1
 from router.faults import Fault
 from router.net.deadline import Wheel
 from router.tls.session import TlsStream
@@ -56,6 +56,21 @@ async def test_a_plain_endpoint_is_connected(backend: EchoBackend) -> None:
     await upstream.stream.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", soon())
     assert (await upstream.stream.recv(soon())).startswith(b"HTTP/1.1 200 OK")
     upstream.close()
+
+
+async def test_http2_is_offered_where_it_is_wanted(make_backend: Make) -> None:
+    """ALPN, and the choice is the endpoint's: who knows nothing of it has not chosen it."""
+    backend = make_backend(credential=BACKENDS.issue_server("backend.example"))
+    to = endpoint(backend.port, tls=True, san="backend.example")
+    offered = []
+    for known in ([], ["http/1.1"], ["h2"]):
+        if known:
+            backend.choose(known)
+        for dial in (dialer().dial_http2, dialer().dial):
+            upstream = await dial(to)
+            offered.append(not chose_http1(upstream))
+            upstream.close()
+    assert offered == [False, False, False, False, True, False]
 
 
 async def test_a_connect_may_have_a_deadline_of_its_own() -> None:

@@ -37,14 +37,18 @@ def test_idempotent_is_what_gorouter_takes_for_it(request_head: RequestHead, ide
 @pytest.mark.parametrize("kind", FAULTS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_request_is_sent_again_only_where_the_rule_allows_it(kind: str, method: str) -> None:
-    """Attack 57: for every fault and every state: nothing left for a backend, or idempotent, kept, reused and no answer yet."""
+    """Attack 57: for every fault and every state: nothing left for a backend, or idempotent, kept, reused and no answer yet, or
+    kept and not processed, as the backend says.
+    """
     for state in itertools.product([False, True], repeat=4):
         sent = Sent(*state)
         rule = FAULTS[kind].retriable  # type: ignore[index]
         unsent = not sent.bytes_left
         harmless = method == "GET" and sent.reused and sent.body_kept
         expected = not sent.response_began and (
-            (rule != "no" and unsent) or (rule == "idempotent_reused" and sent.bytes_left and harmless)
+            (rule != "no" and unsent)
+            or (rule == "idempotent_reused" and sent.bytes_left and harmless)
+            or (rule == "unprocessed" and sent.body_kept)
         )
         assert expected == may_resend(Fault(kind), head(method), sent), (kind, method, sent)  # type: ignore[arg-type]
 

@@ -179,9 +179,19 @@ BACKENDS = CA("backends of another release")
     ids=["nothing", "headers", "server certificates", "authorities", "verification", "pool", "keep-alive"],
 )  # fmt: skip
 async def test_idle_backend_connections_outlive_what_does_not_concern_them(change: dict[str, Any], kept: bool) -> None:
-    """A connection made under other TLS settings is not used again."""
+    """A connection made under other TLS settings is not used again, in whatever version of HTTP."""
     old = compiled(settings())
-    assert (compiled(settings(**change), old).idle is old.idle) == kept
+    new = compiled(settings(**change), old)
+    assert (new.idle is old.idle, new.http2 is old.http2) == (kept, kept)
+
+
+async def test_shared_backend_connections_are_those_of_today() -> None:
+    """HTTP/2 can be off; other bounds of a response are for new connections."""
+    old = compiled(settings())
+    assert old.http2 is not None
+    assert old.http2.idle is old.idle
+    assert compiled(settings(enable_http2=False), old).http2 is None
+    assert compiled(settings(max_response_headers=9), old).http2 is not old.http2
 
 
 async def test_contexts_of_an_unchanged_domain_are_kept() -> None:

@@ -74,8 +74,6 @@ def test_a_nats_list_with_two_users_is_refused_without_showing_them() -> None:
     ("mapping", "key", "value"),
     [
         ({"max_header_bytes": 5000}, "max_request_header_bytes", 5000),
-        ({"http_1_endpoint_timeout": "7s"}, "endpoint_timeout", 7.0),
-        ({"http_1_endpoint_timeout": "7s", "endpoint_timeout": "9s"}, "endpoint_timeout", 7.0),
         ({"max_header_bytes": 5000, "max_request_header_bytes": 6000}, "max_request_header_bytes", 6000),
         ({"max_header_bytes": 2_000_000}, "max_request_header_bytes", 1_048_576),
         ({"endpoint_timeout": 0}, "endpoint_timeout", None),

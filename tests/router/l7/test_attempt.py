@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from tests.router.desk import Desk, desk, in_thread
+from tests.router.h2_caller import Caller
 from tests.support.backend import EchoBackend, Exchange
 from tests.support.client import Client, Response
+from tests.support.http2_backend import Http2Backend, Stream
 from tests.support.waiting import until
 
 HOST = "app.open.example"
@@ -118,12 +120,47 @@ async def test_interim_responses_are_passed_on(backend: EchoBackend) -> None:
         assert (answer.interim, answer.status) == ([103], 200)
 
 
-async def test_a_response_that_does_not_come_in_time_is_a_fault(backend: EchoBackend) -> None:
-    """`endpoint_timeout`: 502, and never again."""
-    async with desk(endpoint_timeout="1ms") as one:
+@pytest.mark.parametrize("key", ["endpoint_timeout", "http_1_endpoint_timeout"])
+async def test_a_response_that_does_not_come_in_time_is_a_fault(backend: EchoBackend, key: str) -> None:
+    """`endpoint_timeout`, or that of the client's version: 502, and never again."""
+    async with desk(**{key: "1ms", "http_2_endpoint_timeout": "30s"}) as one:
         answer = await answer_to(one, backend, lambda exchange: exchange.recv())
         assert (answer.status, answer.get("x-cf-routererror")) == (502, "endpoint_failure (timeout)")
         assert len(backend.received) == 1
+
+
+async def test_another_versions_deadline_is_not_this_ones(backend: EchoBackend) -> None:
+    """`http_2_endpoint_timeout` is for clients of HTTP/2, `http_1_endpoint_timeout` for the others."""
+    async with desk(http_2_endpoint_timeout="1ms", enable_h2c=True) as one:
+        assert (await answer_to(one, backend)).status == 200
+        backend.script(lambda exchange: exchange.recv())
+        with Caller(one.port()) as caller:
+            assert (await in_thread(caller.get, HOST, "/")).status == 502
+
+
+async def test_http2_goes_through_from_end_to_end() -> None:
+    """Client and backend of HTTP/2: a body, an interim head, an answer of no stated length, trailers both ways."""
+
+    def step(stream: Stream) -> None:
+        stream.wait()
+        stream.head(103, [("link", "<x>")])
+        stream.head(200, [("content-type", "application/grpc")])
+        stream.data(stream.body * 2)
+        stream.end([("grpc-status", "0")])
+
+    with Http2Backend() as backend:
+        backend.next(step)
+        async with desk(enable_h2c=True) as one:
+            one.register(HOST, backend, protocol="http2")
+            with Caller(one.port()) as caller:
+                stream = caller.send(HOST, "/", method="POST", body=b"x" * 10_000)
+                answer = await in_thread(caller.wait, stream)
+            assert (answer.status, answer.interim, answer.body) == (200, [103], b"x" * 20_000)
+            assert answer.trailers == [("grpc-status", "0")]
+            await one.idle()
+            assert in_flight(one) == 0
+            assert one.live.snapshot.http2 is not None
+            assert one.live.snapshot.http2.resting == 1
 
 
 @pytest.mark.parametrize("chunked", [True, False])
