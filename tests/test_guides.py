@@ -15,7 +15,7 @@ from tests.support.certs import authority
 ROOT = Path(__file__).parents[1]
 GUIDES = [
     ROOT / "docs" / f"{name}.md"
-    for name in ("developers", "coming-from-gorouter", "when-to-use", "nats", "threat-model", "runbooks")
+    for name in ("developers", "coming-from-gorouter", "when-to-use", "nats", "threat-model", "runbooks", "grpc-and-websockets")
 ]
 
 YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -24,8 +24,8 @@ COMMAND = re.compile(r"\bvestibule ([a-z]+(?: [a-z-]+)?)")
 NAMES = re.compile(r"`([a-z]+(?:[-_][a-z]+)+)(?:\{[^}]*\})?`")
 SOUGHT = re.compile(r"grep (?:-\S+ )?'([^']+)'|grep ([a-z-]+)")
 
-ELSEWHERE = {"ca_file", "process_resident_memory_bytes"}
-"""A key of nats-server's; a metric of the library's."""
+ELSEWHERE = {"ca_file", "process_resident_memory_bytes", "grpc-timeout", "grpc-message"}
+"""A key of nats-server's; a metric of the library's; fields of gRPC."""
 
 named = pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 
