@@ -17,6 +17,7 @@ import ssl
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -174,10 +175,17 @@ class EchoBackend:
             connection.close()
 
     def stop_listening(self) -> None:
-        """Refuse new connections; open ones stay."""
+        """Refuse new connections; open ones stay. The port stays ours: nobody else's server answers there meanwhile."""
+        if self._listener.fileno() < 0:
+            return
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        grave = socket.socket(self._listener.family)
+        weakref.finalize(self, grave.close)
+        grave.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            grave.bind((self.host, self.port))
 
     def stop(self) -> None:
         self.stop_listening()

@@ -4,6 +4,7 @@ All keys are ECDSA P-256. A `Credential` is what a TLS peer holds: leaf, interme
 files.
 """
 
+import atexit
 import datetime as dt
 import functools
 import ipaddress
@@ -31,7 +32,9 @@ Rdns = Sequence[Sequence[tuple[ObjectIdentifier, str]]]
 
 @functools.cache
 def _directory() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="vestibule-certs-")
+    made = tempfile.TemporaryDirectory(prefix="vestibule-certs-")
+    atexit.register(made.cleanup)
+    return made
 
 
 def _now() -> dt.datetime:
