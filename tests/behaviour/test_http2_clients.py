@@ -55,7 +55,7 @@ def backend(place: Place) -> EchoBackend:
 )
 @pytest.mark.parametrize("domain", [OPEN, ANY])
 def test_alpn_chooses_what_the_client_has(at: At, alice: Credential, domain: str, offered: list[bytes], chosen: bytes) -> None:
-    """`enable_http2` is on unless the operator says otherwise: h2 for who speaks it, on every domain; others go on as before."""
+    """R25: `enable_http2` is on unless the operator says otherwise: h2 for who speaks it, on every domain; others as before."""
     place = at(domain, {"mtls_allow_any": True})
     with Client(place.router.ssl_port, Tls(place.host, alice, alpn=offered)) as client:
         assert client.tls is not None
@@ -65,7 +65,7 @@ def test_alpn_chooses_what_the_client_has(at: At, alice: Credential, domain: str
 
 
 def test_http2_is_not_offered_where_it_is_switched_off(make_router: MakeRouter, east_ca: CA) -> None:
-    """`enable_http2: false`: HTTP/1.1, whatever the client prefers."""
+    """R25: `enable_http2: false`: HTTP/1.1, whatever the client prefers."""
     router = make_router(enable_http2=False)
     with Client(router.ssl_port, Tls("x.open.example", alpn=[b"h2", b"http/1.1"])) as client:
         assert client.tls is not None

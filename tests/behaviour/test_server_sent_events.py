@@ -107,6 +107,45 @@ def test_a_silent_stream_outlives_the_idle_deadline_of_connections(place: Site) 
         assert client.response(number).ended
 
 
+ASSETS = {
+    "/": ("text/html; charset=utf-8", b"<!doctype html><script src=/htmx.js></script><div hx-ext=sse sse-connect=/events></div>"),
+    "/htmx.js": ("text/javascript", b"x" * 50_000),
+    "/logo.png": ("image/png", bytes(range(256)) * 40),
+}
+
+
+def _asset(exchange: Exchange) -> None:
+    kind, data = ASSETS[exchange.request.request_line.split(" ")[1]]
+    head = f'HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\nETag: "1"\r\n\r\n'
+    exchange.send(head.encode() + data)
+
+
+@pytest.mark.parametrize("http2", [True, False], ids=["http2", "http1"])
+def test_a_web_interface_works(place: Site, http2: bool) -> None:
+    """R121: a page, its script and its picture, byte for byte, while its events are open beside them."""
+    events = Stream(chunked=True)
+    place.backend.script(events, *[_asset] * len(ASSETS))
+    if http2:
+        with Http2Client(place.router.ssl_port, Tls(place.host)) as client:
+            number = client.open(place.host, "/events")
+            client.wait(lambda: client.answer(number).status, "the head of the events")
+            streams = {path: client.open(place.host, path) for path in ASSETS}
+            answers = {path: client.response(stream) for path, stream in streams.items()}
+            assert {path: (one.get("content-type"), one.body) for path, one in answers.items()} == ASSETS
+            events.events.put(EVENTS[0])
+            client.wait(lambda: client.answer(number).body == EVENTS[0], "an event")
+    else:
+        with place.client(Tls(place.host)) as listening, place.client(Tls(place.host)) as client:
+            listening.send(f"GET /events HTTP/1.1\r\nHost: {place.host}\r\n\r\n".encode())
+            _until(listening, b"\r\n\r\n")
+            for path, (kind, data) in ASSETS.items():
+                response = client.request(place.host, path)
+                assert (response.get("content-type"), response.body) == (kind, data)
+            events.events.put(EVENTS[0])
+            _until(listening, EVENTS[0])
+    events.events.put(None)
+
+
 def test_a_listener_that_leaves_ends_its_source(place: Site) -> None:
     """EventSource.close() resets the stream: the backend's connection ends, and it does not sing to nobody."""
     stream = Stream(chunked=True)
