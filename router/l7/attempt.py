@@ -178,6 +178,8 @@ class Attempt:
         try:
             rest = trip.start(head.method, target, fields, head.body, whole)
             self.bytes_left = True
+            if rest is not None and whole is not None:
+                exchange.writer.watch(self._client_left)  # who has left does not wait for a backend that reads nothing
             while rest is not None:
                 await trip.writable(self.until)
                 rest = trip.push(rest)

@@ -126,7 +126,11 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
 def _still_admitted(exchange: Exchange, attempt: Attempt) -> bool:
     """After a dial, which may have taken seconds: does the permit stand? If not, ask again (Refused where the answer is no now);
     False where the endpoint, or what it was verified by, is no longer today's: then `attempt` is over and has the new permit.
+    Fault where nobody waits for the answer any more.
     """
+    if exchange.writer.left:
+        attempt.close()
+        raise Fault("client_cancelled", "while an endpoint was dialled")
     live, before, endpoint = exchange.router.live, exchange.snapshot, attempt.endpoint
     route = live.table.lookup(exchange.target.host, exchange.target.path)
     if live.snapshot is before and route is not None and before.admitted(route) is attempt.permit.route:

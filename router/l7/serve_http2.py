@@ -32,6 +32,10 @@ MAX_PENDING: Final = 262_144
 """Bytes that wait for a client that takes none, before nothing more is read from it. Streams stop long before: only answers to
 PING and SETTINGS come this far."""
 
+UNFINISHED: Final = 4
+"""Exchanges of a connection, for each stream that it may have. A stream that is reset has gone at once, its exchange only when no
+backend is at work for it: a dial takes seconds, in which a client could open and reset thousands. Attack 62: REFUSED_STREAM."""
+
 
 class _Over(Exception):
     """Nothing more is to be read."""
@@ -75,6 +79,7 @@ class Http2Session:
         self._router = router
         self._streams: dict[int, _Stream] = {}
         self._nothing = Inflow(self.loop, self.wheel, NO_BODY, _take_nothing)  # one for all streams without a body
+        self._turn = 0  # of the streams that wait to send
         self._flushing = False
         self._rest: memoryview | None = None  # what the client's system did not take
         self._drainer: asyncio.Task[None] | None = None
@@ -145,9 +150,18 @@ class Http2Session:
             stream.writer.leave()
 
     def _on_window(self, event: Window) -> None:
-        for number, stream in self._streams.items():
-            if event.stream in (0, number):
-                stream.writer.wake()
+        if not event.stream:
+            self._wake_all()
+        elif (stream := self._streams.get(event.stream)) is not None:
+            stream.writer.wake()
+
+    def _wake_all(self) -> None:
+        """Whoever waits may try to send, each time another stream first: the first may take all the room there is."""
+        waiting = [each.writer for each in self._streams.values()]
+        self._turn += 1
+        at = self._turn % (len(waiting) or 1)
+        for writer in waiting[at:] + waiting[:at]:
+            writer.wake()
 
     def _on_ended(self, event: Ended) -> None:
         self._ended = True
@@ -164,6 +178,8 @@ class Http2Session:
     def _on_request(self, request: Request) -> None:
         downstream, router, number = self._downstream, self._router, request.stream
         head, limits = request.head, router.live.snapshot.limits
+        if len(self._streams) >= UNFINISHED * limits.http2.max_streams:
+            return self.h2.reset(number, ErrorCode.REFUSED_STREAM)
         framing = head.body if isinstance(head, RequestHead) else NO_HEAD.body
         body = self._nothing if framing == NO_BODY else Inflow(self.loop, self.wheel, framing, partial(self._taken, number))
         malformed = not isinstance(head, RequestHead) and head.status == 400
@@ -173,6 +189,7 @@ class Http2Session:
         task = self.loop.create_task(self._serve(number, Exchange(router, downstream, head, body, writer)))
         task.add_done_callback(self._look_at)
         self._streams[number] = _Stream(body, writer, task)
+        return None
 
     async def _serve(self, number: int, exchange: Exchange) -> None:
         try:
@@ -193,8 +210,8 @@ class Http2Session:
             self.h2.reset(number, ErrorCode.PROTOCOL_ERROR)
         elif not writer.finished:
             self.h2.reset(number, ErrorCode.INTERNAL_ERROR)
-        elif not stream.body.ended:
-            self.h2.reset(number, ErrorCode.NO_ERROR)  # section 8.1: the answer is whole, the rest of the request unwanted
+        else:
+            self.h2.reset(number, ErrorCode.NO_ERROR)  # section 8.1: where the client has not ended, the rest is unwanted
         if isinstance(exchange.decision, Deny) and exchange.decision.close:
             self.h2.shut_down()
         self.flush_soon()
@@ -203,8 +220,9 @@ class Http2Session:
             if self.h2.closing:
                 self._stop_reading()
             else:
-                idle = self._router.live.snapshot.limits.frontend_idle_deadline
-                self.wheel.arm(downstream.stream.read_gate, self.loop.time() + idle)
+                idle = self.loop.time() + self._router.live.snapshot.limits.frontend_idle_deadline
+                gate = downstream.stream.read_gate
+                self.wheel.arm(gate, min(gate.deadline, idle))  # a frame that has begun is due sooner
 
     def _taken(self, number: int, size: int) -> None:
         self.h2.consumed(number, size)
@@ -262,8 +280,7 @@ class Http2Session:
             stream.reset()
         self._drainer = None
         self._flush()
-        for each in self._streams.values():
-            each.writer.wake()
+        self._wake_all()
 
     # ---- the end
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from router.net.deadline import Wheel
 from router.net.gate import Gate
 from router.wire.http1 import NO_BODY, Fields
+
+SMALL: Final = 1_024
+"""Bytes of a piece to which the next is added: an object for every two bytes would be thirty times the window."""
 
 
 class BodyMalformed(Exception):
@@ -72,15 +75,20 @@ class Inflow:
     # ---- the connection's side
 
     def put(self, data: bytes) -> None:
-        self._pieces.append(data)
+        pieces = self._pieces
+        if pieces and len(pieces[-1]) < SMALL:
+            pieces[-1] += data
+        else:
+            pieces.append(data)
         self._wake()
 
     def end(self, trailers: Fields | None = None) -> None:
-        """Nothing follows."""
-        self._ended = True
-        if trailers:
-            self.trailers = trailers
-        self._wake()
+        """Nothing follows. Trailers behind a body that had ended already (it had no length) are nobody's."""
+        if not self._ended:
+            self._ended = True
+            if trailers:
+                self.trailers = trailers
+            self._wake()
 
     def fail(self, error: BaseException) -> None:
         """Raise `error` in whoever reads on; what ended already stays as it is."""

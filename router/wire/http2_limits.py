@@ -57,6 +57,10 @@ class Http2Limits(NamedTuple):
     """Tokens that come back with each DATA frame that is sent, or received and not tiny, and with each request: a client that
     reads a 16 KiB frame in four pieces opens two windows for each, and gRPC sends a PING for each burst: twice that."""
 
+    cut_bytes_a_token: int = 1_024
+    """Bytes sent for which one token comes back where it was the window that ended the piece. Who opens windows byte by byte pays
+    for each; an honest client opens thousands of bytes at a time. Attack 68: GOAWAY."""
+
     tiny_data_tokens: int = 10_000
     """A token for each DATA frame with fewer than 64 bytes of data, the last of a body aside. A stream of small gRPC messages is
     honest, and a batch of 10,000 at once too. Attack 65: GOAWAY."""

@@ -114,7 +114,9 @@ class SendingHalf:
         end = end and taken == size
         if not taken and not end:
             return 0
-        self._send_pieces(stream, bytes(data if taken == size else data[:taken]), end)
+        frames = self._send_pieces(stream, bytes(data if taken == size else data[:taken]), end)
+        limits = self._limits
+        self._control.earn(limits.control_tokens_a_frame * frames if taken == size else taken // limits.cut_bytes_a_token)
         state.window -= taken
         self._window -= taken
         if end:
@@ -166,7 +168,8 @@ class SendingHalf:
         if end:
             self._finish(state)
 
-    def _send_pieces(self, stream: int, data: bytes, end: bool) -> None:
+    def _send_pieces(self, stream: int, data: bytes, end: bool) -> int:
+        """How many frames that took."""
         size = len(data)
         frames = 1
         if size <= MAX_FRAME:
@@ -178,7 +181,7 @@ class SendingHalf:
                 last = at + MAX_FRAME >= size
                 self._out += (frame_header(len(piece), DATA, END_STREAM if end and last else 0, stream), piece)
         self.pending += size + 9 * frames
-        self._control.earn(self._limits.control_tokens_a_frame * frames)
+        return frames
 
     def _finish(self, state: Stream) -> None:
         """Our half of a stream is whole."""

@@ -1,14 +1,18 @@
 """router/l7/serve_http2.py: many requests on one connection, in this process, on both event loops."""
 
+import asyncio
 import gc
 import socket
 import threading
 import weakref
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from registry.endpoint import Endpoint
 from registry.table import RouteTable
+from router.backend.dial import Dialer
+from router.backend.http1 import Http1Upstream
 from router.l7.serve_http2 import Http2Session
 from router.wire.http2 import ErrorCode
 from tests.router.desk import desk, in_thread, settings
@@ -127,6 +131,23 @@ async def test_an_answer_before_the_end_of_its_request_ends_the_stream_and_nothi
                 await in_thread(caller.turn)
             assert (answer.status, answer.reset) == (404, ErrorCode.NO_ERROR)
             assert (await in_thread(caller.get, HOST)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [([("content-length", "0")], 200), ([("x-large", "0" * 66_000)], 431)], ids=["no length", "too large"]
+)
+async def test_a_request_without_a_body_that_does_not_end_holds_no_stream(
+    backend: EchoBackend, headers: list[tuple[str, str]], status: int
+) -> None:
+    """Attack 68: its answer is whole, so the stream ends too; else a hundred of them would be all that a connection has."""
+    async with desk(enable_h2c=True) as one:
+        one.register(HOST, backend)
+        with Caller(one.port()) as caller:
+            for _ in range(2):
+                answer = await in_thread(caller.wait, caller.send(HOST, "/", "POST", headers))
+                while answer.reset is None:
+                    await in_thread(caller.turn)
+                assert (answer.status, answer.reset) == (status, ErrorCode.NO_ERROR)
 
 
 async def test_a_response_that_breaks_off_is_no_whole_one(backend: EchoBackend) -> None:
@@ -250,6 +271,115 @@ async def test_a_client_that_takes_nothing_is_given_up(backend: EchoBackend) -> 
             record for record in one.records.records if record.router_error == "client-conn-closed-during-response-streaming"
         ]
         assert len(broken) > len(one.records.records) / 2
+
+
+async def test_a_frame_that_has_begun_is_due_though_an_answer_came_meanwhile(backend: EchoBackend) -> None:
+    """Attack 76: the idle deadline, which begins with the last answer, does not take the place of a sooner one."""
+    release = threading.Event()
+
+    def slow(exchange: Exchange) -> None:
+        release.wait(10)
+        exchange.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with desk(enable_h2c=True, client_stall_timeout="500ms") as one:
+        one.register(HOST, backend)
+        backend.script(slow)
+        with Caller(one.port()) as caller:
+            stream = caller.send(HOST, body=b"")
+            await until(lambda: bool(backend.received), "the request")
+            caller.sock.sendall(b"\x00\x00\x08\x06")
+            await asyncio.sleep(0.1)  # or it would come after the answer
+            release.set()
+            assert (await in_thread(caller.wait, stream)).status == 204
+            assert await in_thread(caller.wait_end) is not None
+        await one.idle()
+
+
+async def test_streams_share_a_window_that_is_too_narrow_for_one(backend: EchoBackend) -> None:
+    """RFC 9113 section 5.2.1: the first that asked does not take all that the connection lets through."""
+    big = bytes(1 << 20)
+    backend.always(lambda exchange: exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(big) + big))
+    async with desk(enable_h2c=True) as one:
+        one.register(HOST, backend)
+        with Caller(one.port(), window=1 << 30) as caller:
+            caller.credit = False
+            streams = [caller.send(HOST, body=b"") for _ in range(4)]
+
+            def read() -> None:
+                room = 65_535
+                while not any(answer.over for answer in caller.answers.values()):
+                    while sum(len(answer.body) for answer in caller.answers.values()) < room:
+                        caller.turn()
+                    caller.h2.increment_flow_control_window(65_535)
+                    caller.flush()
+                    room = min(room + 65_535, 4 * len(big))
+
+            await in_thread(read)
+            assert min(len(caller.answers[stream].body) for stream in streams) > len(big) // 4
+
+
+async def test_requests_that_were_reset_while_their_endpoint_was_dialled_are_bounded_and_not_sent(
+    backend: EchoBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack 62: the streams go at once, their exchanges do not: four for each stream at most, and no backend hears of them."""
+    release, dial = asyncio.Event(), Dialer.dial
+
+    async def slow(self: Dialer, endpoint: Endpoint, until: float, within: float | None = None) -> Http1Upstream:
+        await release.wait()
+        return await dial(self, endpoint, until, within)
+
+    monkeypatch.setattr(Dialer, "dial", slow)
+    async with desk(enable_h2c=True, backends={"max_conns": 0}) as one:
+        one.register(HOST, backend)
+        with Caller(one.port()) as caller:
+
+            def reset_ninety() -> None:
+                streams = [caller.send(HOST, body=b"") for _ in range(90)]
+                caller.wait(caller.send("nobody.example", body=b""))  # they are being dealt with
+                for stream in streams:
+                    caller.h2.reset_stream(stream, ErrorCode.CANCEL)
+                caller.flush()
+
+            for _ in range(4):
+                await in_thread(reset_ninety)
+            more = [caller.send(HOST, body=b"") for _ in range(50)]
+            await in_thread(caller.wait, more[-1])
+            refused = [stream for stream in more if caller.answers[stream].reset == ErrorCode.REFUSED_STREAM]
+            assert refused == more[40:]
+            release.set()
+            for stream in more[:40]:
+                assert (await in_thread(caller.wait, stream)).status == 200
+        await one.idle()
+        assert len(backend.received) == 40
+        assert [record.status for record in one.records.records].count(499) == 360
+
+
+async def test_a_client_that_leaves_does_not_wait_for_a_backend_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack 62: a request that is here as a whole, and that the backend's system does not take: its reset ends the exchange."""
+    start = Http1Upstream.start
+
+    def choked(self: Http1Upstream, *request: Any) -> memoryview | None:
+        self.stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return start(self, *request)
+
+    monkeypatch.setattr(Http1Upstream, "start", choked)
+    with socket.socket() as backend:
+        backend.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        backend.bind(("127.0.0.1", 0))
+        backend.listen()
+        async with desk(enable_h2c=True) as one:
+            one.register(HOST, backend.getsockname()[1])
+            with Caller(one.port()) as caller:
+                stream = caller.send(HOST, "/", "POST", [("content-length", "60000")])
+                for at in range(0, 60_000, 15_000):
+                    caller.h2.send_data(stream, bytes(15_000), end_stream=at == 45_000)
+                caller.flush()
+                await until(lambda: one.live.snapshot.idle.size == 0 and bool(one.seen) and one.seen[0].busy, "the request")
+                await asyncio.sleep(0.1)
+                caller.h2.reset_stream(stream, ErrorCode.CANCEL)
+                caller.flush()
+                await until(lambda: bool(one.records.records), "its end")
+                assert one.records.records[0].status == 499
 
 
 async def test_a_reload_that_changes_the_client_policy_says_goodbye() -> None:

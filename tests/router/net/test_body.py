@@ -1,6 +1,7 @@
 """router/net/body.py: the body of one stream among many, filled by its connection, on both event loops."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -105,3 +106,25 @@ async def test_a_body_is_whole_when_its_end_is_here_and_no_trailers(
     assert body.done is (whole is not None)
     assert sum(taken) == len(whole or b"")
     wheel.close()
+
+
+async def test_many_small_pieces_take_no_more_than_one_large_one() -> None:
+    """Attack 68: what a window lets in is what it costs, in whatever pieces it comes."""
+    body, taken, _ = inflow()
+    tracemalloc.start()
+    try:
+        for number in range(50_000):
+            body.put(number.to_bytes(2))
+        assert tracemalloc.get_traced_memory()[0] < 300_000
+    finally:
+        tracemalloc.stop()
+    body.end()
+    assert body.buffered() == b"".join(number.to_bytes(2) for number in range(50_000))
+    assert sum(taken) == 100_000
+
+
+async def test_trailers_behind_what_has_no_length_are_nobodys() -> None:
+    """A stream without a body shares its reader with all others that have none."""
+    body, _, _ = inflow(NO_BODY)
+    body.end([(b"checksum", b"abc")])
+    assert (body.trailers, body.buffered()) == ([], b"")

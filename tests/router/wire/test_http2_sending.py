@@ -6,8 +6,8 @@ from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, Settin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.wire.http2 import ErrorCode, Http2Limits, Window
-from tests.support.http2 import GET, POST, RST_STREAM, Client, data, frames, head, raw, settings
+from router.wire.http2 import Ended, ErrorCode, Http2Limits, Window
+from tests.support.http2 import GET, POST, RST_STREAM, WINDOW_UPDATE, Client, data, frames, head, raw, settings
 
 WIDE = {4: 2**31 - 100}
 
@@ -275,3 +275,28 @@ def test_output_is_counted_as_it_grows() -> None:
     assert client.server.take_output() == b""
     assert isinstance(Client().opening[0], SettingsFrame)
     assert not isinstance(Client().opening[0], GoAwayFrame)
+
+
+def test_who_opens_windows_by_a_few_bytes_pays_for_each_piece() -> None:
+    """Attack 68: a window of one byte makes us send one byte: that is no useful work, and its budget ends it."""
+    client = Client(Http2Limits(control_tokens=50, control_tokens_a_second=0.0), first={4: 0})
+    client.say(head(1))
+    client.server.send_head(1, 200, [], end=False)
+    for _ in range(50):
+        assert client.say(raw(WINDOW_UPDATE, 0, 1, (1).to_bytes(4))) == [Window(1)]
+        assert client.server.send_data(1, b"much", end=False) == 1
+    assert client.say(raw(WINDOW_UPDATE, 0, 1, (1).to_bytes(4)))[-1] == Ended(ErrorCode.ENHANCE_YOUR_CALM, "control_flood")
+
+
+def test_who_opens_windows_by_what_it_has_read_never_runs_out() -> None:
+    """Two windows for each 4 KiB, whatever the pieces are cut to; and for each small message that had room."""
+    client = Client(Http2Limits(control_tokens=50, control_tokens_a_second=0.0), first={4: 0})
+    client.say(head(1))
+    client.server.send_head(1, 200, [], end=False)
+    for _ in range(500):
+        client.say(raw(WINDOW_UPDATE, 0, 1, (4096).to_bytes(4)) + raw(WINDOW_UPDATE, 0, 0, (4096).to_bytes(4)))
+        assert client.server.send_data(1, bytes(5000), end=False) == 4096
+    for _ in range(500):
+        client.say(raw(WINDOW_UPDATE, 0, 1, (5).to_bytes(4)) + raw(WINDOW_UPDATE, 0, 0, (5).to_bytes(4)))
+        assert client.server.send_data(1, b"small", end=False) == 5
+    assert not client.server.closing
