@@ -97,11 +97,6 @@ class Inflow:
             self._wake()
 
     @property
-    def ended(self) -> bool:
-        """Has the sender sent all?"""
-        return self._ended
-
-    @property
     def waiting(self) -> bool:
         """Are there pieces, or an end, that nobody has read?"""
         return bool(self._pieces) or (self._ended and not self.done)
