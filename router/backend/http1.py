@@ -124,22 +124,18 @@ class Http1Upstream(Channel):
                 searched = len(data)
             if self.broken is not None:
                 raise self.broken
-            more = await self._recv_head(until, bool(data))
+            try:
+                more = await self.stream.recv(until)
+            except TimeoutError:
+                raise Fault("endpoint_timeout", "response head") from None
+            except OSError as error:
+                raise Fault("connection_reset" if data else self.why_reset(error), str(error)) from error
+            if not more:
+                raise Fault("response_truncated" if data else "connection_closed")
             if isinstance(data, bytearray):
                 data += more
             else:
                 data = bytearray(data) + more if data else more
-
-    async def _recv_head(self, until: float, begun: bool) -> bytes:
-        try:
-            more = await self.stream.recv(until)
-        except TimeoutError:
-            raise Fault("endpoint_timeout", "response head") from None
-        except OSError as error:
-            raise Fault("connection_reset" if begun else self.why_reset(error), str(error)) from error
-        if not more:
-            raise Fault("response_truncated" if begun else "connection_closed")
-        return more
 
     def body(self, response: ResponseHead, decoder: Callable[[], ChunkedDecoder]) -> BodyReader:
         framing = response.body

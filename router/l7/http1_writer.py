@@ -57,8 +57,8 @@ class Http1Writer:
     # ---- the response
 
     async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
-        if self._minor:
-            await self._send(render_response_head(status, reason, fields))
+        if self._minor and (rest := self._push(render_response_head(status, reason, fields))) is not None:
+            await self._wait(rest)
 
     def begin(self, status: int, reason: bytes, fields: Fields, framing: int, *, keep: bool) -> bool:
         self._chunked = False
@@ -79,32 +79,40 @@ class Http1Writer:
 
     async def flush(self) -> None:
         data, self._head = self._head, b""
-        await self._send(data)
+        if (rest := self._push(data)) is not None:
+            await self._wait(rest)
 
     async def write(self, data: bytes) -> None:
         if self._chunked:
             data = encode_chunk(data)
         if self._head:
             data, self._head = self._head + data, b""
-        if data:
-            await self._send(data)
+        if data and (rest := self._push(data)) is not None:
+            await self._wait(rest)
 
     async def finish(self, data: bytes, trailers: Fields) -> None:
         if self._chunked:
             data = encode_chunk(data) + encode_last_chunk(trailers)
         if self._head:
             data, self._head = self._head + data, b""
-        if data:
-            await self._send(data)
+        if data and (rest := self._push(data)) is not None:
+            await self._wait(rest)
 
     def abort(self) -> None:
         self._conn.stream.reset()
 
-    async def _send(self, data: bytes) -> None:
+    def _push(self, data: bytes) -> memoryview | None:
+        """What was not taken at once: hardly ever anything, so no coroutine is made for it."""
+        try:
+            return self._conn.stream.push(data)
+        except OSError as error:
+            raise Fault("client_gone_while_streaming", type(error).__name__) from error
+
+    async def _wait(self, rest: memoryview | None) -> None:
+        """A slow client may take as long as it likes, as long as it takes something."""
         stream = self._conn.stream
         try:
-            rest: bytes | memoryview | None = stream.push(data)
-            while rest is not None:  # a slow client may take as long as it likes, as long as it takes something
+            while rest is not None:
                 await stream.writable(stream.loop.time() + self._stall)
                 rest = stream.push(rest)
         except (OSError, TimeoutError) as error:
