@@ -86,6 +86,10 @@ class Fault(Exception):
         """Whose fault it is."""
         return FAULTS[self.kind].side
 
+    def let_go(self) -> None:
+        """Forget the way it came: frames hold their exchange, which holds the fault, and all would wait for the collector."""
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+
 
 def _endpoint(
     status: int, text: str, retriable: Resend = "unsent", *, failable: bool = False, prunable: bool = False

@@ -52,6 +52,7 @@ async def run(exchange: Exchange) -> bool:
     except Refused as refused:
         await _answer(exchange, refused.answer)
     except Fault as fault:
+        fault.let_go()
         await _fail(exchange, fault)
     finally:
         exchange.finish()

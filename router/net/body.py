@@ -117,7 +117,11 @@ class Inflow:
                 return b""
             if self._error is not None:
                 self.done = True
-                raise self._error
+                error, self._error = self._error, None
+                try:
+                    raise error
+                finally:
+                    del error  # what is raised holds this frame: nothing that the frame holds may hold it
             await self._wait(until)
         return self._hand_on()
 

@@ -76,3 +76,20 @@ def test_a_detail_stays_with_the_fault() -> None:
     fault = Fault("dial_failed", "10.0.0.1:8080: connection refused")
     assert (fault.kind, fault.side) == ("dial_failed", "upstream")
     assert fault.detail not in fault.rule.router_error
+
+
+def test_a_fault_that_was_let_go_holds_no_frame() -> None:
+    """What raised it, and what it was raised for, can be freed."""
+    with pytest.raises(Fault) as caught:
+        _fall()
+    fault = caught.value
+    fault.let_go()
+    assert (fault.__traceback__, fault.__context__, fault.__cause__) == (None, None, None)
+    assert (fault.kind, fault.detail) == ("dial_failed", "why")
+
+
+def _fall() -> None:
+    try:
+        raise OSError
+    except OSError as error:
+        raise Fault("dial_failed", "why") from error

@@ -410,8 +410,13 @@ async def test_an_exchange_that_fails_ends_its_stream_and_is_told(backend: EchoB
         assert "stream-failed" in one.log.names
 
 
-async def test_a_connection_that_has_ended_is_freed_at_once(backend: EchoBackend) -> None:
-    """Not when the collector comes round, a thousand connections later: what each holds is much."""
+@pytest.mark.parametrize("how", ["whole", "reset", "broken off"])
+async def test_a_connection_that_has_ended_is_freed_at_once(backend: EchoBackend, how: str) -> None:
+    """Not when the collector comes round, a thousand connections later: what each holds is much. Faults hold nothing either."""
+
+    def break_off(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        exchange.close()
 
     gc.collect()
     gc.disable()
@@ -419,6 +424,14 @@ async def test_a_connection_that_has_ended_is_freed_at_once(backend: EchoBackend
         async with desk(enable_h2c=True) as one:
             one.register(HOST, backend)
             with Caller(one.port()) as caller:
+                if how == "reset":
+                    stream = caller.send(HOST, "/", "POST")
+                    await until(lambda: bool(backend.received), "the request")
+                    caller.h2.reset_stream(stream)
+                    caller.flush()
+                elif how == "broken off":
+                    backend.script(break_off)
+                    assert (await in_thread(caller.get, HOST)).reset is not None
                 assert (await in_thread(caller.get, HOST)).status == 200
                 (session,) = [weakref.ref(each) for each in gc.get_objects() if isinstance(each, Http2Session)]
             await until(lambda: session() is None, "the session to go")
