@@ -50,6 +50,7 @@ __all__ = [
 _TINY: Final = 64
 _RESIZE_TOKENS: Final = 20
 _TOO_LARGE_TOKENS: Final = 8
+_BLOCK_BYTES_A_TOKEN: Final = 128
 
 
 class ServerConnection(ControlFrames):
@@ -178,10 +179,10 @@ class ServerConnection(ControlFrames):
         elif not self._tiny.spend(1, self._now):
             self._fail(ErrorCode.ENHANCE_YOUR_CALM, "tiny_data_flood")
 
-    def _late_frame(self, stream: int) -> None:
-        """A frame of a message, for a stream that has gone."""
+    def _late_frame(self, stream: int, block: int = 0) -> None:
+        """A frame of a message, for a stream that has gone; ``block``: bytes that had to be decoded for nothing."""
         if self._gone.get(stream):
-            self._pay_control()
+            self._pay_control(1 + block // _BLOCK_BYTES_A_TOKEN)
         else:
             self._fail(ErrorCode.STREAM_CLOSED, "frame_after_end")
 
@@ -235,7 +236,7 @@ class ServerConnection(ControlFrames):
         elif fault := self._heads.skip(block):
             self._fail(*fault)
         else:
-            self._late_frame(stream)
+            self._late_frame(stream, len(block))
         if self._heads.resizes != self._resizes:
             self._pay_control(_RESIZE_TOKENS * (self._heads.resizes - self._resizes))
             self._resizes = self._heads.resizes

@@ -462,3 +462,14 @@ class Story:
                     self.over = True
                 case _:
                     pass
+
+
+def test_header_blocks_for_nobody_are_paid_by_their_size() -> None:
+    """Attack 67: trailers of a stream that we reset are decoded to keep the table right: a flood of them is one of bytes."""
+    client = Client(Http2Limits(control_tokens=100, control_tokens_a_second=0.0))
+    client.say(head(1, POST, end=False))
+    client.server.reset(1, ErrorCode.NO_ERROR)
+    assert client.say(head(1, [(b"a", b"b")])) == []
+    block = literal([(b"a", b"b" * 10_000)])
+    assert client.say(raw(HEADERS, END_HEADERS | END_STREAM, 1, block)) == []
+    assert client.say(raw(HEADERS, END_HEADERS | END_STREAM, 1, block))[-1] == Ended(ErrorCode.ENHANCE_YOUR_CALM, "control_flood")
