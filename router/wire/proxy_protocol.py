@@ -1,12 +1,12 @@
 """The PROXY protocol, versions 1 and 2: what a proxy says of its client before any other byte of a connection.
 
-Promises: a header is understood as a whole or not at all; nothing of it is guessed, repaired or optional. A header that does not
-say who the client is (v1 UNKNOWN, v2 UNSPEC, v2 LOCAL) has no addresses: then those of the socket count. Addresses come out in one
-spelling: IPv4 inside IPv6 as IPv4. What is rendered is never longer than MAX_BYTES, and parses back to the same addresses.
+Promises: a header is understood as a whole or not at all; nothing of it is guessed, repaired or optional. A header that does
+not say who the client is (v1 UNKNOWN, v2 UNSPEC, v2 LOCAL) has no addresses: then those of the socket count. Addresses come out
+in one spelling: IPv4 inside IPv6 as IPv4. What is rendered is never longer than MAX_BYTES, and parses back to the same addresses.
 Refuses to know: sockets, deadlines, and whose word is believed (the listener's list of trusted networks).
 
-Source: the PROXY protocol's specification of HAProxy (2.1 for version 1, 2.2 for version 2); requirements 86-93, attacks 70 and 72.
-Stricter than that: UNIX addresses and datagrams are refused (nobody could judge them here), TLVs must fill their block exactly.
+Source: the PROXY protocol's specification by HAProxy (2.1 for version 1, 2.2 for version 2); requirements 86-93, attacks 70 and
+72. Stricter than that: UNIX addresses and datagrams are refused (nobody could judge them here), TLVs must fill their block.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from router.wire.malformed import Malformed
 
-Endpoint: TypeAlias = tuple[str, int]
+SocketAddress: TypeAlias = tuple[str, int]
 """An address without brackets or zone, and a port."""
 
 MAX_BYTES: Final = 536  # of a whole header, R89
@@ -46,15 +46,16 @@ class ProxyHeader(NamedTuple):
     `local`: the proxy speaks for itself (a health check). `size`: bytes of the header; what follows is the connection's.
     """
 
-    source: Endpoint | None
-    destination: Endpoint | None
+    source: SocketAddress | None
+    destination: SocketAddress | None
     local: bool
     size: int
 
 
 class TlsFacts(NamedTuple):
-    """What a terminated handshake found out, for the backend. `version` as OpenSSL spells it (`TLSv1.3`).
+    """What a terminated handshake found out, for the backend.
 
+    `version` as OpenSSL spells it (`TLSv1.3`); `server_name` canonical.
     `verified`: the client showed a certificate, and it was verified; `common_name` is that certificate's.
     """
 
@@ -94,13 +95,13 @@ def begins_proxy_header(data: bytes) -> bool:
     return data.startswith((_LINE_BEGINS, _SIGNATURE))
 
 
-def render_v1(source: Endpoint, destination: Endpoint) -> bytes:
+def render_v1(source: SocketAddress, destination: SocketAddress) -> bytes:
     """A line of version 1. Raises ValueError where one of the two is no address and port."""
     here, there = _alike(source, destination)
     return f"PROXY TCP{here.version} {here} {there} {_port(source)} {_port(destination)}\r\n".encode("ascii")
 
 
-def render_v2(source: Endpoint, destination: Endpoint, tls: TlsFacts | None = None) -> bytes:
+def render_v2(source: SocketAddress, destination: SocketAddress, tls: TlsFacts | None = None) -> bytes:
     """A block of version 2, command PROXY, with what is known of the client's TLS where that is asked for.
 
     A name that does not fit MAX_BYTES is left out whole: half an identity would be another's. Raises ValueError where one of the
@@ -173,7 +174,7 @@ def _parse_block(data: bytes) -> ProxyHeader | Malformed | None:
     return ProxyHeader(source, destination, False, size)
 
 
-def _read_addresses(family: int, block: bytes) -> tuple[Endpoint, Endpoint]:
+def _read_addresses(family: int, block: bytes) -> tuple[SocketAddress, SocketAddress]:
     kind, width = (IPv4Address, 4) if family == _TCP4 else (IPv6Address, 16)
     source, destination = _spell(kind(block[:width])), _spell(kind(block[width : 2 * width]))
     return (source, int.from_bytes(block[-4:-2])), (destination, int.from_bytes(block[-2:]))
@@ -187,7 +188,7 @@ def _are_tlvs(block: bytes) -> bool:
     return at == len(block)
 
 
-def _alike(source: Endpoint, destination: Endpoint) -> tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address]:
+def _alike(source: SocketAddress, destination: SocketAddress) -> tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address]:
     """Both addresses in one family, as a header wants them: IPv4 where both are, else both as IPv6."""
     here, there = _address(source), _address(destination)
     if here.version == there.version:
@@ -195,7 +196,7 @@ def _alike(source: Endpoint, destination: Endpoint) -> tuple[IPv4Address | IPv6A
     return _as_ipv6(here), _as_ipv6(there)
 
 
-def _address(endpoint: Endpoint) -> IPv4Address | IPv6Address:
+def _address(endpoint: SocketAddress) -> IPv4Address | IPv6Address:
     text = endpoint[0].partition("%")[0]
     if ":" not in text:
         return IPv4Address(text)
@@ -207,15 +208,14 @@ def _as_ipv6(address: IPv4Address | IPv6Address) -> IPv6Address:
     return address if isinstance(address, IPv6Address) else IPv6Address(f"::ffff:{address}")
 
 
-def _port(endpoint: Endpoint) -> int:
+def _port(endpoint: SocketAddress) -> int:
     if not 0 <= endpoint[1] <= 0xFFFF:
         raise ValueError("a port is 0 to 65535")
     return endpoint[1]
 
 
 def _tls_tlvs(tls: TlsFacts, room: int) -> bytes:
-    name = (tls.server_name or "").encode("idna" if not (tls.server_name or "").isascii() else "ascii")
-    authority = _tlv(_TLV_AUTHORITY, name) if name else b""
+    authority = _tlv(_TLV_AUTHORITY, tls.server_name.encode("ascii")) if tls.server_name else b""
     flags = _OVER_TLS | (_WITH_CERTIFICATE if tls.verified else 0)
     begin = bytes((flags,)) + (0 if tls.verified else 1).to_bytes(4)
     version = _tlv(_TLS_VERSION, tls.version.encode("ascii"))
