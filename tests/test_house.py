@@ -26,6 +26,8 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.observe",),
     ("router.config",),
     ("router.limits",),
+    ("router.l4",),
+    ("router.config.compile_l4",),
     ("router.l7",),
     ("router.live",),
     ("router.config.compile",),
@@ -57,7 +59,8 @@ the two stories and the compiler need the snapshot, what lies beside them in the
 """
 
 PURE = (
-    "identity", "authz", "registry", "router.wire", "router.l7.target", "router.l7.hygiene", "router.l7.header_policy",
+    "identity", "authz", "registry", "router.wire", "router.net.budget", "router.net.firewall", "router.l4.routes",
+    "router.l4.listeners", "router.l7.target", "router.l7.hygiene", "router.l7.header_policy",
     "router.l7.refusal", "router.l7.policies", "router.l7.sticky", "router.l7.upgrade", "router.faults", "router.limits",
     "router.observe.trace",
 )  # fmt: skip

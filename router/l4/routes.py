@@ -19,8 +19,8 @@ FOREVER: Final = 315_360_000.0
 class L4Route:
     """One route. `name` is what logs and metrics call it; `port` the listener's. Deadlines in seconds, FOREVER: none.
 
-    `hosts` are exact names or `*.suffix`; none: raw TCP, everything on the port. `backends`: (name, address or IPv6 address
-    without brackets, port), in the operator's order. `send_proxy`: which PROXY header goes before the first byte, if any.
+    `hosts` are exact names or `*.suffix`; none: raw TCP, everything on the port. `backends`: (name or address, IPv6 without
+    brackets; port), in the operator's order. `send_proxy`: which PROXY header goes before the first byte, if any.
     """
 
     name: str

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.net import budget
-from router.net.budget import Budget, BudgetLimits
+from router.net.budget import Budget, BudgetLimits, Window
 
 ADDRESSES = st.sampled_from(["a", "b", "c"])
 LIMITS = st.builds(BudgetLimits, st.integers(0, 4), st.integers(0, 3), st.integers(0, 5), st.integers(0, 3))
@@ -72,3 +72,26 @@ def test_limits_can_change_while_connections_are_open() -> None:
     assert one.admit("a", 0.0) == "max_connections"
     one.leave("a")
     assert one.admit("a", 0.0) is None
+
+
+@given(st.lists(st.tuples(ADDRESSES, st.floats(0, 20)), max_size=40), st.sampled_from([1.0, 10.0]))
+def test_a_window_counts_since_it_began_and_begins_anew_when_it_is_over(steps: list[tuple[str, float]], seconds: float) -> None:
+    """R45: so many in so much time, by key and all together."""
+    window: Window[str] = Window()
+    tried: Counter[str] = Counter()
+    now, ends = 0.0, 0.0
+    for key, pause in steps:
+        now += pause
+        if now >= ends:
+            tried.clear()
+            ends = now + seconds
+        tried[key] += 1
+        assert tried[key] == window.count(key, now, seconds)
+        assert (tried.total(), len(tried)) == (window.total, len(window))
+
+
+def test_a_window_that_was_made_shorter_is_over_at_once() -> None:
+    """A reload from an hour to a minute must not wait for the hour's end."""
+    window: Window[str] = Window()
+    assert [window.count("a", 0.0, 3600.0), window.count("a", 1.0, 3600.0), window.count("a", 2.0, 60.0)] == [1, 2, 1]
+    assert [window.count("a", 61.0, 60.0), window.count("a", 62.0, 60.0)] == [2, 1]
