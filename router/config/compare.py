@@ -20,7 +20,8 @@ from registry.names import Names
 from registry.problems import SECRET_KEYS, printable
 from router.config.ciphers import CipherSuites
 from router.config.domains import IdentityAwareDomain, MtlsDomain
-from router.config.l7_policies import L7Policy
+from router.config.l7_policies import L7Policy, PolicyTerms
+from router.config.listeners import Backend, ListenerConfig, ListenerRoute
 from router.config.load import keys_of
 from router.config.model import Config
 from router.config.pem import parse_certificates, parse_crls
@@ -29,7 +30,7 @@ from router.config.sections import HeaderToAdd, HeaderToRemove, NatsHost, TlsPai
 
 _BEGIN = "-----BEGIN "
 _HIDDEN_TOO = frozenset({"trace_key"})
-_IN_ORDER = frozenset({"cert_chain", "certificate", "cert_path"})
+_IN_ORDER = frozenset({"cert_chain", "certificate", "cert_path", "tls_cert"})
 """Where the order of certificates means something."""
 _MEMBERS = frozenset(
     {
@@ -42,6 +43,11 @@ _MEMBERS = frozenset(
         "isolation_segments",
         "hop_by_hop_headers_to_filter",
         "sticky_session_cookie_names",
+        "proxy_protocol_trusted",
+        "allowed_cidrs",
+        "blocked_ips",
+        "blocked_cidrs",
+        "blocked_countries",
     }
 )
 """Lists whose order means nothing."""
@@ -132,6 +138,9 @@ _NAMES: dict[type[BaseModel], Callable[[Any], str]] = {
     TlsPair: lambda entry: ",".join(entry.names),
     NatsHost: lambda entry: f"{entry.hostname}:{entry.port}",
     HeaderToAdd: lambda entry: entry.name,
+    ListenerConfig: lambda entry: str(entry.port),
+    ListenerRoute: lambda entry: entry.hostname or "raw",
+    PolicyTerms: lambda entry: f"{entry.type} {entry.value}",
     L7Policy: lambda entry: f"{entry.route} {entry.type} {entry.value}",
     HeaderToRemove: lambda entry: entry.name,
 }
@@ -184,7 +193,7 @@ def _shown(key: str, field: FieldInfo, value: Any) -> str:
             return printable(":".join((*value.tls13, *value.tls12)), _MAX_SHOWN)
         case Names():
             return "(names)"
-        case Address(host, port):
+        case Address(host, port) | Backend(host, port):
             return f"{host}:{port}"
         case tuple():
             return printable(", ".join(_shown(key, field, item) for item in value), _MAX_SHOWN)

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from router.limits import FOREVER
+
 SendProxy: TypeAlias = Literal["", "v1", "v2"]
-FOREVER: Final = 315_360_000.0
 
 
 @dataclass(frozen=True, slots=True)

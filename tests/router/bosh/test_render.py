@@ -78,13 +78,13 @@ def test_a_bad_combination_is_rejected_with_its_whole_path(
 
 def test_problems_of_properties_and_of_values_come_together(tmp_path: Path) -> None:
     """Unknown names, bad values, contradictions: one run tells all."""
-    wrong = MANIFEST.replace("trusted_proxies: []", "prot: 1, enable_proxy: true, drain_wait: soon").replace(
-        "router:\n        prot: 1, enable_proxy: true, drain_wait: soon\n        status: {password: ((password))}",
-        "router: {prot: 1, enable_proxy: true, drain_wait: soon, tls_port: 99999}",
+    wrong = MANIFEST.replace("trusted_proxies: []", "prot: 1, disable_http: true, drain_wait: soon").replace(
+        "router:\n        prot: 1, disable_http: true, drain_wait: soon\n        status: {password: ((password))}",
+        "router: {prot: 1, disable_http: true, drain_wait: soon, tls_port: 99999}",
     )
     done = rendered(tmp_path, manifest=wrong)
     assert {(one.line, one.path) for one in done.problems} == {
-        (8, "router.prot"), (8, "router.enable_proxy"), (8, "router.drain_wait"), (8, "router.tls_port"),
+        (8, "router.prot"), (8, "router.disable_http"), (8, "router.drain_wait"), (8, "router.tls_port"),
     }  # fmt: skip
 
 
