@@ -3,7 +3,7 @@
 Promises: pure; frozen values; nothing here fails for a valid configuration. Static L7 routes come out as plain values, for
 whoever has L7 to put into its tables. Refuses to know TLS contexts, sockets, and what is in force.
 
-Source: requirements 1-10, 59-61, 83, 109; K9, K10.
+Source: requirements 1, 4-10, 59-61, 83, 109; K9, K10.
 """
 
 from collections.abc import Iterator

@@ -4,7 +4,7 @@ Promises: frozen; a look-up is pure, and the same for every connection of one ge
 the longest suffix first; a name that L7 terminates on the same port belongs to no L4 route, whatever suffix covers it. Names and
 addresses are the configuration's, in their canonical form. Refuses to know: L7's tables, sockets, and what a relay does.
 
-Source: requirements 1-10, 60, 83; attacks 74 and 75.
+Source: requirements 1, 4, 8, 10, 60, 83; attacks 74 and 75.
 """
 
 from collections.abc import Iterable

@@ -34,7 +34,7 @@ def found(*listeners: dict[str, Any], **more: Any) -> Loaded:
     return loaded({"listeners": list(listeners), **more})
 
 
-R0 = "listeners[0].routes[0]"
+FIRST = "listeners[0].routes[0]"
 
 
 @pytest.mark.parametrize(
@@ -47,21 +47,21 @@ R0 = "listeners[0].routes[0]"
         ({"listeners": [tls(allowed_cidrs=None)]}, "listeners[0].allowed_cidrs"),
         ({"listeners": [tcp()]}, "listeners[0].routes"),
         ({"listeners": [tcp(l4(None), l4(None))]}, "listeners[0].routes"),
-        ({"listeners": [tcp(l4())]}, f"{R0}.hostname"),
-        ({"listeners": [tcp(l4(None, mode="tls_passthrough"))]}, f"{R0}.mode"),
-        ({"listeners": [tcp(l4(None, protocol_hint="tls_passthrough"))]}, f"{R0}.protocol_hint"),
-        ({"listeners": [tls(l4(mode="tcp_raw"))]}, f"{R0}.mode"),
-        ({"listeners": [tls(l4(None))]}, f"{R0}.hostname"),
-        ({"listeners": [tls(l7("*.c.example"))]}, f"{R0}.hostname"),
+        ({"listeners": [tcp(l4())]}, f"{FIRST}.hostname"),
+        ({"listeners": [tcp(l4(None, mode="tls_passthrough"))]}, f"{FIRST}.mode"),
+        ({"listeners": [tcp(l4(None, protocol_hint="tls_passthrough"))]}, f"{FIRST}.protocol_hint"),
+        ({"listeners": [tls(l4(mode="tcp_raw"))]}, f"{FIRST}.mode"),
+        ({"listeners": [tls(l4(None))]}, f"{FIRST}.hostname"),
+        ({"listeners": [tls(l7("*.c.example"))]}, f"{FIRST}.hostname"),
         ({"listeners": [{"port": 8081, "kind": "http", "routes": [l4()]}]}, "listeners[0].routes"),
-        ({"listeners": [tls(l4(l7_policies=[{"type": "required_header", "value": "X"}]))]}, f"{R0}.l7_policies"),
-        ({"listeners": [tls(l4(protocol="http2"))]}, f"{R0}.protocol"),
-        ({"listeners": [tls(l4(server_cert_domain_san="x.example"))]}, f"{R0}.server_cert_domain_san"),
-        ({"listeners": [tls(l4(send_proxy_protocol="v2-ssl-cn"))]}, f"{R0}.send_proxy_protocol"),
-        ({"listeners": [tls(l7(idle_timeout="1m"))]}, f"{R0}.idle_timeout"),
-        ({"listeners": [tls(l7(server_cert_domain_san="x.example"))]}, f"{R0}.server_cert_domain_san"),
+        ({"listeners": [tls(l4(l7_policies=[{"type": "required_header", "value": "X"}]))]}, f"{FIRST}.l7_policies"),
+        ({"listeners": [tls(l4(protocol="http2"))]}, f"{FIRST}.protocol"),
+        ({"listeners": [tls(l4(server_cert_domain_san="x.example"))]}, f"{FIRST}.server_cert_domain_san"),
+        ({"listeners": [tls(l4(send_proxy_protocol="v2-ssl-cn"))]}, f"{FIRST}.send_proxy_protocol"),
+        ({"listeners": [tls(l7(idle_timeout="1m"))]}, f"{FIRST}.idle_timeout"),
+        ({"listeners": [tls(l7(server_cert_domain_san="x.example"))]}, f"{FIRST}.server_cert_domain_san"),
         ({"l7": {"enabled": False}}, "l7.enabled"),
-        ({"l7": {"enabled": False}, "listeners": [tls(l7())]}, f"{R0}.mode"),
+        ({"l7": {"enabled": False}, "listeners": [tls(l7())]}, f"{FIRST}.mode"),
         ({"l7": {"enabled": False}, "listeners": [{"port": 8081, "kind": "http"}]}, "listeners[0].kind"),
         (
             {
@@ -123,7 +123,7 @@ def test_a_name_is_claimed_once_on_a_port(first: Any, second: Any, spelling: str
     """R8, R224; attack 75: a conflict that names both, whatever the spelling; there is no race because there is no start."""
     (problem,) = found(tls(first(), second(spelling))).problems
     assert problem.path == "listeners[0].routes[1].hostname"
-    assert f"{R0} ({'l7' if first is l7 else 'l4'})" in problem.expected
+    assert f"{FIRST} ({'l7' if first is l7 else 'l4'})" in problem.expected
     assert f"`a.example` ({'l7' if second is l7 else 'l4'})" in problem.expected
 
 
@@ -163,7 +163,7 @@ def test_a_suffix_and_a_name_below_it_are_no_conflict() -> None:
 def test_no_l4_route_passes_by_an_mtls_domain(key: str, domain: str, host: str, conflict: bool) -> None:
     """K6: no host can fall out of mutual TLS by another door; the conflict names both."""
     problems = found(tls(l4(host)), **{key: [{"domain": domain, "ca_certs": AUTHORITY.pem}]}).problems
-    assert [problem.path for problem in problems] == ([f"{R0}.hostname"] if conflict else [])
+    assert [problem.path for problem in problems] == ([f"{FIRST}.hostname"] if conflict else [])
     assert all(f"{key}[0]" in problem.expected for problem in problems)
 
 
