@@ -102,7 +102,7 @@ def _covers(name: str, pattern: str) -> bool:
 
 
 def _domains(config: Config, _tree: Tree) -> Iterator[Notice]:
-    if config.client_domains and not config.enable_ssl:
+    if config.client_domains and not config.enable_ssl and not any(listener.kind == "tls" for listener in config.listeners):
         said = "enable_ssl is off: every request for these domains is answered 421"
         yield Notice(
             ("mtls_domains" if config.mtls_domains else "domains",),

@@ -193,7 +193,11 @@ def _shown(key: str, field: FieldInfo, value: Any) -> str:
             return printable(":".join((*value.tls13, *value.tls12)), _MAX_SHOWN)
         case Names():
             return "(names)"
-        case Address(host, port) | Backend(host, port):
+        case BaseModel():
+            return _NAMES[type(value)](value) if type(value) in _NAMES else _entry(value)
+        case Backend():
+            return str(value)
+        case Address(host, port):
             return f"{host}:{port}"
         case tuple():
             return printable(", ".join(_shown(key, field, item) for item in value), _MAX_SHOWN)

@@ -6,11 +6,13 @@ whoever has L7 to put into its tables. Refuses to know TLS contexts, sockets, an
 Source: requirements 1, 4-10, 59-61, 83, 109; K9, K10.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from authz.networks import Networks
+from authz.networks import Networks, plain_address
+from registry.endpoint import Endpoint
+from registry.hostname import Host
 from router.config.firewall import firewall_rules
 from router.config.l7_policies import PolicyTerms
 from router.config.listeners import Backend, ListenerConfig, ListenerRoute, SendProxy
@@ -55,7 +57,7 @@ class L4Settings:
 
 def compile_l4(config: Config) -> L4Settings:
     """Everything that listens, and every route of `listeners`."""
-    static = tuple(_static_routes(config))
+    static = static_routes(config)
     return L4Settings(
         listeners=tuple(_listeners(config)),
         table=L4Table(_l4_routes(config), ((route.port, route.host) for route in static)),
@@ -117,6 +119,27 @@ def _l4_routes(config: Config) -> Iterator[L4Route]:
                 idle_deadline=route.idle_timeout or FOREVER,
                 total_deadline=route.total_timeout or FOREVER,
             )
+
+
+def static_routes(config: Config) -> tuple[StaticRoute, ...]:
+    """The routes of mode l7, in the order of the file."""
+    return tuple(_static_routes(config))
+
+
+def held_hosts(static: Iterable[StaticRoute]) -> dict[Host, tuple[Endpoint, ...]]:
+    """What a ledger is to hold for these routes."""
+    return {Host(route.host): tuple(_endpoint(route, backend) for backend in route.backends) for route in static}
+
+
+def _endpoint(route: StaticRoute, backend: Backend) -> Endpoint:
+    return Endpoint(
+        backend.host,
+        backend.port,
+        tls=route.backend_tls,
+        san=route.san or (backend.host if route.backend_tls and plain_address(backend.host) is None else ""),
+        protocol="http2" if route.http2 else "http1",
+        ttl=FOREVER,
+    )
 
 
 def _static_routes(config: Config) -> Iterator[StaticRoute]:

@@ -37,6 +37,9 @@ class Backend(NamedTuple):
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 def _kind(value: object) -> object:
     if isinstance(value, str) and value.lower() in _DATAGRAMS:

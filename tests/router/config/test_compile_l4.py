@@ -5,7 +5,9 @@ import sys
 from ipaddress import ip_network
 from typing import Any
 
-from router.config.compile_l4 import L4Settings, compile_l4
+from registry.endpoint import Endpoint
+from registry.hostname import Host
+from router.config.compile_l4 import L4Settings, compile_l4, held_hosts
 from router.limits import FOREVER
 from router.net.budget import BudgetLimits
 from router.net.firewall import NO_RULES
@@ -122,3 +124,20 @@ def test_compiling_l4_loads_nothing_of_l7() -> None:
         "print([name for name in sys.modules if name.startswith(('router.l7', 'router.tls', 'router.backend', 'OpenSSL'))])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_what_a_ledger_holds_for_static_routes() -> None:
+    """R75, R102; K12, K15, K28: backends as if they had registered for ever; TLS is verified by a name, or by the address."""
+    more = {"backends": ["app.internal:8443", "[fd00::7]:8443"], "backend_tls": True}
+    plain = compiled({"port": 8443, "kind": "tls", "routes": [L7]}, disable_http=True)
+    (endpoint,) = held_hosts(plain.static)[Host("api.example.com")]
+    assert endpoint == Endpoint("app", 8080, ttl=FOREVER)
+    secure = compiled({"port": 8443, "kind": "tls", "routes": [{**L7, **more, "protocol": "http2"}]})
+    assert held_hosts(secure.static) == {
+        "api.example.com": (
+            Endpoint("app.internal", 8443, tls=True, san="app.internal", protocol="http2", ttl=FOREVER),
+            Endpoint("fd00::7", 8443, tls=True, protocol="http2", ttl=FOREVER),
+        )
+    }
+    named = compiled({"port": 8443, "kind": "tls", "routes": [{**L7, **more, "server_cert_domain_san": "x.internal"}]})
+    assert {one.san for one in held_hosts(named.static)[Host("api.example.com")]} == {"x.internal"}
