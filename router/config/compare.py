@@ -193,15 +193,21 @@ def _shown(key: str, field: FieldInfo, value: Any) -> str:
             return printable(":".join((*value.tls13, *value.tls12)), _MAX_SHOWN)
         case Names():
             return "(names)"
-        case BaseModel():
-            return _NAMES[type(value)](value) if type(value) in _NAMES else _entry(value)
+        case BaseModel() | Backend() | Address():
+            return _of_entry(value)
+        case tuple():
+            return printable(", ".join(_shown(key, field, item) for item in value), _MAX_SHOWN)
+    return printable(str(value), _MAX_SHOWN)
+
+
+def _of_entry(value: BaseModel | Backend | Address) -> str:
+    """One item of a list on the line of the list."""
+    match value:
         case Backend():
             return str(value)
         case Address(host, port):
             return f"{host}:{port}"
-        case tuple():
-            return printable(", ".join(_shown(key, field, item) for item in value), _MAX_SHOWN)
-    return printable(str(value), _MAX_SHOWN)
+    return _NAMES[type(value)](value) if type(value) in _NAMES else _entry(value)
 
 
 def _is_list(value: object) -> bool:
