@@ -53,6 +53,7 @@ class L4Settings:
     table: L4Table
     static: tuple[StaticRoute, ...]
     firewall: FirewallRules
+    max_total_connections: int
 
 
 def compile_l4(config: Config) -> L4Settings:
@@ -63,6 +64,7 @@ def compile_l4(config: Config) -> L4Settings:
         table=L4Table(_l4_routes(config), ((route.port, route.host) for route in static)),
         static=static,
         firewall=firewall_rules(config.firewall),
+        max_total_connections=config.max_total_connections,
     )
 
 

@@ -14,7 +14,7 @@ MAX_ADDRESSES: Final = 65536
 WINDOW_SECONDS: Final = 1.0
 
 Key = TypeVar("Key")
-Shed = Literal["max_connections", "per_address", "rate"]
+Shed = Literal["max_connections", "total", "per_address", "rate"]
 
 
 class Window(Generic[Key]):
@@ -52,11 +52,22 @@ class BudgetLimits:
     rate_per_address: int = 0
 
 
-class Budget:
-    """What one listener has admitted."""
+class Total:
+    """What all listeners together have admitted, and may. `limit` 0: any number."""
 
-    def __init__(self, limits: BudgetLimits) -> None:
+    __slots__ = ("limit", "open")
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        self.open = 0
+
+
+class Budget:
+    """What one listener has admitted. `total`: shared with the others."""
+
+    def __init__(self, limits: BudgetLimits, total: Total | None = None) -> None:
         self.limits = limits
+        self._total = Total() if total is None else total
         self.open = 0
         self._held: dict[str, int] = {}
         self._recent: Window[str] = Window()
@@ -66,6 +77,9 @@ class Budget:
         limits = self.limits
         if limits.max_connections and self.open >= limits.max_connections:
             return "max_connections"
+        total = self._total
+        if total.limit and total.open >= total.limit:
+            return "total"
         if (limits.rate or limits.rate_per_address) and self._too_fast(address, now):
             return "rate"
         held = self._held.get(address, 0)
@@ -73,11 +87,13 @@ class Budget:
             return "per_address"
         self._held[address] = held + 1
         self.open += 1
+        total.open += 1
         return None
 
     def leave(self, address: str) -> None:
         """Count an admitted connection out."""
         self.open -= 1
+        self._total.open -= 1
         held = self._held.get(address, 0)
         if held > 1:
             self._held[address] = held - 1

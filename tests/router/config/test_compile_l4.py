@@ -117,6 +117,12 @@ def test_the_firewall_is_that_of_the_section() -> None:
     assert compiled(firewall={"rate_limit": 5}).firewall.rate_limit == 5
 
 
+def test_all_listeners_together_have_a_limit_of_their_own() -> None:
+    """None unless configured."""
+    assert compiled().max_total_connections == 0
+    assert compiled(max_total_connections=7).max_total_connections == 7
+
+
 def test_compiling_l4_loads_nothing_of_l7() -> None:
     """R9, R59, R61: the L4 door stands without it."""
     code = (

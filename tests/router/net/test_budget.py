@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.net import budget
-from router.net.budget import Budget, BudgetLimits, Window
+from router.net.budget import Budget, BudgetLimits, Total, Window
 
 ADDRESSES = st.sampled_from(["a", "b", "c"])
 LIMITS = st.builds(BudgetLimits, st.integers(0, 4), st.integers(0, 3), st.integers(0, 5), st.integers(0, 3))
@@ -61,6 +61,27 @@ def test_a_flood_of_addresses_shares_one_count(monkeypatch: pytest.MonkeyPatch) 
     assert one.admit("10.0.0.0", 0.0) is None
     assert len(one._recent) == 4
     assert one.admit("10.0.0.9", 1.0) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(["admit", "leave"]), st.booleans(), ADDRESSES), max_size=40), st.integers(0, 4))
+def test_listeners_share_one_total(steps: list[tuple[str, bool, str]], limit: int) -> None:
+    """R123: together never more than the limit, each within its own, and what leaves makes room for either."""
+    total = Total(limit)
+    listeners = Budget(BudgetLimits(max_connections=3), total), Budget(BudgetLimits(), total)
+    held: list[Counter[str]] = [Counter(), Counter()]
+    for verb, second, address in steps:
+        one, mine = listeners[second], held[second]
+        if verb == "leave":
+            if mine[address]:
+                one.leave(address)
+                mine[address] -= 1
+            continue
+        open_now = held[0].total() + held[1].total()
+        full = not second and mine.total() >= 3
+        expected = "max_connections" if full else "total" if 0 < limit <= open_now else None
+        assert expected == one.admit(address, 0.0)
+        mine[address] += expected is None
+    assert total.open == held[0].total() + held[1].total()
 
 
 def test_limits_can_change_while_connections_are_open() -> None:
