@@ -6,17 +6,21 @@ Source: requirements 78, 79, 227; K47.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from authz.networks import Network
 from registry.problems import Where
+from registry.source import SpelledInt
 from router.config.legacy import Notice, Tree
 from router.config.listeners import ListenerRoute
 from router.config.model import Config
+from router.config.scalars import parse_duration
 
+_DURATIONS: Final = frozenset({"connect_timeout", "idle_timeout", "total_timeout", "rate_window"})
 _EVERYBODY = "list the balancers' networks only"
 
 
-def advise_listeners(config: Config, _tree: Tree) -> Iterator[Notice]:
+def advise_listeners(config: Config, tree: Tree) -> Iterator[Notice]:
     """Every warning, in the order of the file's keys."""
     yield from _gorouters(config)
     for index, listener in enumerate(config.listeners):
@@ -29,6 +33,20 @@ def advise_listeners(config: Config, _tree: Tree) -> Iterator[Notice]:
             yield from _route((*where, "routes", number), route)
     if config.firewall.geoip_db is not None and not config.firewall.blocked_countries:
         yield Notice(("firewall", "geoip_db"), "no effect without blocked_countries", "list countries, or remove the database")
+    yield from _nanoseconds((), {key: tree.get(key) for key in ("listeners", "firewall")})
+
+
+def _nanoseconds(where: Where, value: object) -> Iterator[Notice]:
+    """Durations that were meant as seconds: everything below these keys that is one, and so short that nothing could happen."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _nanoseconds((*where, key), item)
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _nanoseconds((*where, index), item)
+    elif isinstance(value, SpelledInt) and where[-1] in _DURATIONS and 0 < parse_duration(value) < 1e-3:
+        said = f"a bare number is nanoseconds: this is {value.spelling} ns"
+        yield Notice(where, said, f"write {value.spelling}s if seconds are meant")
 
 
 def _gorouters(config: Config) -> Iterator[Notice]:

@@ -5,16 +5,20 @@ import sys
 from ipaddress import ip_network
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from registry.endpoint import Endpoint
-from registry.hostname import Host
+from registry.hostname import Host, covers
 from router.config.compile_l4 import L4Settings, compile_l4, held_hosts
 from router.limits import FOREVER
 from router.net.budget import BudgetLimits
 from router.net.firewall import NO_RULES
-from tests.router.config.support import config
+from tests.router.config.support import config, loaded
 from tests.support.certs import CA
 
-SERVED = CA("compile l4 tests").issue_server("api.example.com")
+AUTHORITY = CA("compile l4 tests")
+SERVED = AUTHORITY.issue_server("api.example.com")
 L7 = {
     "hostname": "api.example.com",
     "mode": "l7",
@@ -147,3 +151,35 @@ def test_what_a_ledger_holds_for_static_routes() -> None:
     }
     named = compiled({"port": 8443, "kind": "tls", "routes": [{**L7, **more, "server_cert_domain_san": "x.internal"}]})
     assert {one.san for one in held_hosts(named.static)[Host("api.example.com")]} == {"x.internal"}
+
+
+EVERY = AUTHORITY.issue_server("a.example", "b.example", "*.d.example")
+TERMINATED = {"mode": "l7", "tls_cert": EVERY.chain_pem, "tls_key": EVERY.key_pem}
+SPELLINGS = st.sampled_from(["a.example", "A.Example.", "*.example", "*.a.example", "b.example", "*.d.example", "x.d.example"])
+ROUTES = st.builds(
+    lambda host, l7: {"hostname": host, "backends": ["app:1"], **(TERMINATED if l7 else {})}, SPELLINGS, st.booleans()
+)
+LISTENERS = st.builds(
+    lambda port, kind, routes: {"port": port, "kind": kind, "routes": routes},
+    st.sampled_from([8443, 9443, 80]),
+    st.sampled_from(["tls", "tls", "tcp"]),
+    st.lists(ROUTES, max_size=4),
+)
+
+
+@given(st.lists(LISTENERS, max_size=3), st.sampled_from(["", "*.d.example", "a.example"]))
+def test_what_the_check_lets_through_compiles_and_every_name_has_one_door(listeners: list[dict[str, Any]], domain: str) -> None:
+    """R8, R224; attack 75: no configuration is good and yet ambiguous, or lets L4 pass by a domain."""
+    domains = [{"domain": domain, "ca_certs": AUTHORITY.pem}] if domain else []
+    found = loaded({"listeners": listeners, "mtls_domains": domains}).config
+    if found is None:
+        return
+    made = compile_l4(found)
+    held = held_hosts(made.static)
+    assert len(held) == len(made.static)
+    for name in ("a.example", "b.example", "x.d.example", "d.example", "y.a.example"):
+        for port in (8443, 9443, 80):
+            route = made.table.claim(port, name)
+            terminated = any((one.port, one.host) == (port, name) for one in made.static)
+            assert not (route is not None and terminated)
+            assert not (route is not None and domain and covers(domain, name))
