@@ -7,8 +7,8 @@ Source: requirements 1, 4-10, 59-61, 83, 109; K9, K10.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, TypedDict
 
 from authz.networks import Networks, plain_address
 from registry.endpoint import Endpoint
@@ -17,7 +17,7 @@ from router.config.firewall import firewall_rules
 from router.config.l7_policies import PolicyTerms
 from router.config.listeners import Backend, ListenerConfig, ListenerRoute, SendProxy
 from router.config.model import Config
-from router.l4.listeners import ListenerPlan, ProxyTrust
+from router.l4.listeners import NO_LIMITS, ListenerPlan, ProxyTrust
 from router.l4.routes import L4Route, L4Table
 from router.limits import FOREVER
 from router.net.budget import BudgetLimits
@@ -71,20 +71,22 @@ def compile_l4(config: Config) -> L4Settings:
 def _listeners(config: Config) -> Iterator[ListenerPlan]:
     if config.l7.enabled:
         trust = _gorouters_trust(config)
-        budget = _budget(config, config.max_connections)
+        limits = _limits(config, config.max_connections, trust)
         if not config.disable_http:
-            yield ListenerPlan("http", "http", config.port, _EVERY_ADDRESS, trust, budget=budget)
+            yield ListenerPlan("http", "http", config.port, _EVERY_ADDRESS, trust, **limits)
         if config.enable_ssl:
-            yield ListenerPlan("https", "ssl_port", config.ssl_port, _EVERY_ADDRESS, trust, budget=budget)
+            yield ListenerPlan("https", "ssl_port", config.ssl_port, _EVERY_ADDRESS, trust, **limits)
     for listener in config.listeners:
+        trust = ProxyTrust(Networks(listener.proxy_protocol_trusted)) if listener.proxy_protocol else None
+        most = config.max_connections if listener.max_connections is None else listener.max_connections
         yield ListenerPlan(
             name=f"{listener.kind}:{listener.port}",
             kind=listener.kind,
             port=listener.port,
             addresses=listener.address,
-            proxy=ProxyTrust(Networks(listener.proxy_protocol_trusted)) if listener.proxy_protocol else None,
+            proxy=trust,
             allowed=Networks(listener.allowed_cidrs) if listener.allowed_cidrs is not None else EVERYBODY,
-            budget=_budget(config, config.max_connections if listener.max_connections is None else listener.max_connections),
+            **_limits(config, most, trust),
         )
 
 
@@ -95,13 +97,18 @@ def _gorouters_trust(config: Config) -> ProxyTrust | None:
     return ProxyTrust(None if trusted is None else Networks(trusted))
 
 
-def _budget(config: Config, max_connections: int) -> BudgetLimits:
-    return BudgetLimits(
-        max_connections=max_connections,
-        per_address=config.max_connections_per_address,
-        rate=config.connection_rate,
-        rate_per_address=config.connection_rate_per_address,
-    )
+class _Limits(TypedDict):
+    budget: BudgetLimits
+    clients: BudgetLimits
+
+
+def _limits(config: Config, most: int, trust: ProxyTrust | None) -> _Limits:
+    whole = BudgetLimits(max_connections=most, rate=config.connection_rate)
+    each = BudgetLimits(per_address=config.max_connections_per_address, rate_per_address=config.connection_rate_per_address)
+    if trust is not None:
+        return {"budget": whole, "clients": each}
+    joined = replace(whole, per_address=each.per_address, rate_per_address=each.rate_per_address)
+    return {"budget": joined, "clients": NO_LIMITS}
 
 
 def _routes(config: Config) -> Iterator[tuple[ListenerConfig, ListenerRoute]]:

@@ -36,6 +36,8 @@ class ListenerPlan:
     """One port as the configuration wants it. `name` is what logs and metrics call it, `addresses` where it is bound.
 
     `proxy` None: no header is read, and the socket's peer is the client. `allowed` empty: everybody's connections.
+    `budget` is asked at accept; `clients`, what holds for one address, once a header has told the address: the socket's is the
+    balancer's there.
     """
 
     name: str
@@ -45,3 +47,4 @@ class ListenerPlan:
     proxy: ProxyTrust | None = None
     allowed: Networks = EVERYBODY
     budget: BudgetLimits = NO_LIMITS
+    clients: BudgetLimits = NO_LIMITS

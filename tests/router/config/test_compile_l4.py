@@ -78,6 +78,17 @@ def test_enable_proxy_believes_the_listed_or_everybody() -> None:
     assert [listed.proxy.believes(peer) for peer in ("10.0.0.1", "203.0.113.9")] == [True, False]
 
 
+def test_limits_of_an_address_are_asked_when_the_address_is_known() -> None:
+    """R45, R95: behind a balancer every socket is the balancer's; one address there is everybody."""
+    limits = {"max_connections": 9, "max_connections_per_address": 4, "connection_rate": 3, "connection_rate_per_address": 2}
+    headers = {"proxy_protocol": True, "proxy_protocol_trusted": ["10.0.0.0/8"]}
+    plain, behind = compiled(
+        {"port": 8443, "kind": "tls"}, {"port": 9443, "kind": "tls", **headers}, disable_http=True, **limits
+    ).listeners
+    assert (plain.budget, plain.clients) == (BudgetLimits(9, 4, 3, 2), BudgetLimits())
+    assert (behind.budget, behind.clients) == (BudgetLimits(9, 0, 3, 0), BudgetLimits(0, 4, 0, 2))
+
+
 def test_l4_routes_come_out_whole() -> None:
     """R83: name, hosts, backends, PROXY version and deadlines; 0 and absent are for ever."""
     tls = {"hostname": "*.Db.example", "backends": ["[fd00::7]:5432", "db.internal:5432"], "send_proxy_protocol": True}
