@@ -9,6 +9,7 @@ from router.bosh.release import CONFIG
 from router.bosh.render import Rendered, Text, render
 from router.config.compile import CompileError
 from tests.support.certs import authority
+from tests.support.rendered import BOSH
 
 MANIFEST = """\
 name: cf
@@ -38,6 +39,17 @@ def rendered(tmp_path: Path, *ops: str, manifest: str = MANIFEST, **variables: o
     values = {"password": "secret", "ca": {"certificate": authority("instances").pem}, **variables}
     texts = [Text(f"ops-{number}.yml", text.encode()) for number, text in enumerate(ops)]
     return render(Text("deployment.yml", manifest.encode()), texts, values, "vestibule", None, tmp_path / "job", {})
+
+
+@pytest.mark.parametrize("group", ["edge", "origin"])
+def test_edge_and_origin_render_without_a_word(tmp_path: Path, group: str) -> None:
+    """R138: two hops in one deployment; an edge without L7 misses no NATS."""
+    file = BOSH / "examples/edge-and-origin/deployment.yml"
+    own = authority("server").issue_server("*.apps.example.com")
+    pair = {"certificate": own.chain_pem, "private_key": own.key_pem}
+    values = {"router_status_password": "secret", "nats_password": "secret", "router_ssl": pair}
+    done = render(Text(str(file), file.read_bytes()), [], values, "vestibule", group, tmp_path / "job", {})
+    assert (done.problems, done.warnings) == ((), ())
 
 
 def test_a_good_deployment_becomes_the_files(tmp_path: Path) -> None:
