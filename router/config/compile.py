@@ -21,6 +21,7 @@ from registry.names import NO_NAMES, HeardNames, Names
 from registry.sieve import Sieve
 from router.backend.dial import BackendTls, Dialer
 from router.backend.pool import IdlePool
+from router.config.compile_error import CompileError
 from router.config.compile_l4 import static_routes
 from router.config.deny import deny_lists
 from router.config.domains import DomainConfig
@@ -37,15 +38,6 @@ from router.net.deadline import Wheel
 from router.tls.certificates import ServerCertificate, read_certificates, read_pair, read_server_certificate
 from router.tls.contexts import ClientPolicy, Contexts, Subject, SubjectRule, TlsSettings
 from router.wire.http1 import HeadLimits
-
-
-class CompileError(Exception):
-    """What could not be built, as (path of the key, why)."""
-
-    def __init__(self, path: str, why: str) -> None:
-        super().__init__(f"{path}: {why}")
-        self.path = path
-        self.why = why
 
 
 def compile_config(

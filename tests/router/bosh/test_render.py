@@ -7,7 +7,7 @@ import pytest
 from registry.source import read_source
 from router.bosh.release import CONFIG
 from router.bosh.render import Rendered, Text, render
-from router.config.compile import CompileError
+from router.config.compile_error import CompileError
 from tests.support.certs import authority
 from tests.support.rendered import BOSH
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from identity.caller import Guid
-from router.config.compile import CompileError, compile_config, compile_domains, compile_open_policy
+from router.config.compile import compile_config, compile_domains, compile_open_policy
+from router.config.compile_error import CompileError
 from router.config.model import Config
 from router.live import Snapshot
 from router.net.deadline import Wheel
