@@ -13,6 +13,7 @@ from bench import core, exchanges
 from bench.exchanges import Plan
 from bench.findings import Report, as_json, table
 from bench.idle import idle
+from bench.l4 import l4
 from bench.load import LoadError, wrk
 from bench.machine import facts, raise_descriptor_limit
 from bench.nginx import nginx_version
@@ -31,6 +32,7 @@ ALONE: dict[str, Callable[[Site], Report]] = {
     "decide": core.decisions,
     "heartbeat": core.heartbeats,
     "routes": core.routes,
+    "l4": l4,
 }
 SCENARIOS = (*WITH_PROXIES, *ALONE)
 
