@@ -45,7 +45,7 @@ class L4Door:
 
     async def serve(self, arrival: Arrival, route: L4Route, server_name: str | None) -> None:
         """From the first byte, which nobody has consumed, to the end; the socket is closed then."""
-        started = self._plumbing.loop.time()
+        started = time.perf_counter()
         client, peer = spelt(arrival.client), spelt(arrival.peer)
         record = PassthroughRecord(time.time(), arrival.listener.name, route.name, server_name or "", client, peer)
         record.ending = "drained"
@@ -56,15 +56,14 @@ class L4Door:
             record.ending = error.reason
         finally:
             arrival.reset()
-            record.seconds = self._plumbing.loop.time() - started
+            record.seconds = time.perf_counter() - started
             self._metrics.l4_connections.labels(route.name, record.ending).value += 1
             self._access_log.add_passthrough(record)
 
     async def _connect(self, route: L4Route, client: SocketAddress, record: PassthroughRecord) -> Dialed:
         """The first backend that can be had, by turns. Raises the last DialError."""
         loop = self._plumbing.loop
-        started = loop.time()
-        until = started + route.connect_deadline
+        started, until = time.perf_counter(), loop.time() + route.connect_deadline
         failed = DialError("no_backend")
         for left, (host, port) in self._in_turn(route):
             now = loop.time()
@@ -76,7 +75,7 @@ class L4Door:
                 failed = error
                 self._count_failure(route, record, error)
                 continue
-            record.dial_time = loop.time() - started
+            record.dial_time = time.perf_counter() - started
             self._metrics.l4_dial_seconds.observe(record.dial_time)
             return backend
         raise failed
