@@ -112,7 +112,7 @@ class Connections:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         arrival = self._tasks.pop(task)
-        arrival.reset()
+        arrival.close()
         arrival.listener.budget.leave(arrival.peer[0])
         if arrival.counted is not None:
             arrival.counted.leave(arrival.client[0])
@@ -126,7 +126,7 @@ class Connections:
         except Refused as refused:
             await self._refuse(arrival, refused)
         except (OSError, TimeoutError):
-            arrival.reset()
+            arrival.close()
         finally:
             self._doorstep.leave(arrival)
 

@@ -134,6 +134,20 @@ async def test_a_socket_that_is_detached_is_watched_no_more() -> None:
         assert sock.recv(10) == b"xy"
 
 
+async def test_closing_is_an_end_and_may_come_twice() -> None:
+    """Also after it was given away: then it is somebody else's."""
+    with arrived() as (arrival, theirs, edges):
+        arrival.close()
+        arrival.close()
+        assert theirs.recv(1) == b""
+        assert len(edges) == 0
+    with arrived() as (arrival, theirs, _):
+        sock = arrival.give()
+        arrival.close()
+        theirs.send(b"x")
+        await until(lambda: sock.recv(1), "the byte")
+
+
 async def test_resetting_is_heard_and_may_come_twice() -> None:
     """The peer learns at once."""
     with arrived() as (arrival, theirs, edges):
