@@ -9,29 +9,25 @@ matched whatever its spelling: IPv4 inside IPv6 (`::ffff:10.0.0.1`) is that IPv4
 hit (decide.py: a 403 that nothing softens), and names: whoever dials one asks again with the address that answered.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final, Literal
 
 from authz.decision import Check
 from authz.domain import DomainPolicy
+from authz.networks import Address, Network, Networks
 from identity.caller import Caller, Guid
 from identity.certificate import IdentityError
 
 ListName = Literal["apps", "spaces", "orgs", "hosts", "backend_networks"]
-Network = IPv4Network | IPv6Network
 
-_MAPPED = 96  # ::ffff:0:0/96 holds every IPv4 address (RFC 4291, 2.5.5.2)
 _NO_GUIDS: frozenset[Guid] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DenyLists:
-    """All lists of one configuration. `hosts` are canonical patterns. `empty` is the data path's one question.
-
-    `by_length` has the networks for a look-up each length of prefix: version, bits behind the prefix, prefix -> network.
-    """
+    """All lists of one configuration. `hosts` are canonical patterns. `empty` is the data path's one question."""
 
     apps: frozenset[Guid] = _NO_GUIDS
     spaces: frozenset[Guid] = _NO_GUIDS
@@ -39,21 +35,13 @@ class DenyLists:
     hosts: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
     empty: bool = field(init=False)
-    by_length: tuple[tuple[int, int, Mapping[int, Network]], ...] = field(init=False)
+    matcher: Networks = field(init=False)
 
     def __post_init__(self) -> None:
-        plain = tuple(plain_network(network) for network in self.networks)
-        object.__setattr__(self, "networks", plain)
-        object.__setattr__(self, "by_length", _by_length(plain))
-        object.__setattr__(self, "empty", not (self.apps or self.spaces or self.orgs or self.hosts or plain))
-
-
-def _by_length(networks: Iterable[Network]) -> tuple[tuple[int, int, Mapping[int, Network]], ...]:
-    found: dict[tuple[int, int], dict[int, Network]] = {}
-    for network in networks:
-        behind = network.max_prefixlen - network.prefixlen
-        found.setdefault((network.version, behind), {}).setdefault(int(network.network_address) >> behind, network)
-    return tuple((version, behind, listed) for (version, behind), listed in found.items())
+        matcher = Networks(self.networks)
+        object.__setattr__(self, "networks", matcher.listed)
+        object.__setattr__(self, "matcher", matcher)
+        object.__setattr__(self, "empty", not (self.apps or self.spaces or self.orgs or self.hosts or matcher))
 
 
 NO_DENY: Final = DenyLists()
@@ -101,20 +89,12 @@ def denied_address(lists: DenyLists, host: str) -> Check | None:
     except ValueError:
         return None
     for spelling in _spellings(address):
-        number = int(spelling)
-        for version, behind, listed in lists.by_length:  # thousands of networks have few lengths
-            if version == spelling.version and (network := listed.get(number >> behind)) is not None:
-                return _hit("backend_networks", f"endpoint address {spelling} is in deny.backend_networks ({network})")
+        if (network := lists.matcher.find(spelling)) is not None:
+            return _hit("backend_networks", f"endpoint address {spelling} is in deny.backend_networks ({network})")
     return None
 
 
-def plain_network(network: Network) -> Network:
-    """A network of IPv4 addresses inside IPv6 as the IPv4 network it is; every other as it is."""
-    mapped = isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED and network.network_address.ipv4_mapped
-    return IPv4Network((mapped, network.prefixlen - _MAPPED)) if mapped else network
-
-
-def _spellings(address: IPv4Address | IPv6Address) -> Iterable[IPv4Address | IPv6Address]:
+def _spellings(address: Address) -> Iterable[Address]:
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return (address,) if mapped is None else (mapped, address)
 

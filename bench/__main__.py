@@ -14,6 +14,7 @@ from bench.bulk import bulk
 from bench.exchanges import Plan
 from bench.findings import Report, as_json, table
 from bench.idle import idle, websockets
+from bench.l4 import l4
 from bench.load import LoadError, wrk
 from bench.machine import facts, raise_descriptor_limit
 from bench.proxies import PEERS, Proxy, StartError, Vestibule, installed, versions
@@ -34,6 +35,7 @@ ALONE: dict[str, Callable[[Site], Report]] = {
     "decide": core.decisions,
     "heartbeat": core.heartbeats,
     "routes": core.routes,
+    "l4": l4,
 }
 SCENARIOS = (*WITH_PROXIES, *ALONE)
 

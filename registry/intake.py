@@ -19,6 +19,7 @@ _ACTIONS: Mapping[What, str] = {
     What.REGISTERED: "added",
     What.UPDATED: "updated",
     What.REFRESHED: "unmodified",
+    What.HELD: "held",
 }
 
 
@@ -36,7 +37,9 @@ class RegistryMetrics(Protocol):
     """What is counted. `component` is an emitter's word: the receiver bounds how many it tells apart."""
 
     def registry_message(self, component: str, action: str) -> None:
-        """One registration: added, updated or unmodified (a heartbeat comes with component "")."""
+        """One registration: added, updated, unmodified (a heartbeat comes with component ""), or held: the configuration has a
+        route for the host, and nothing was done.
+        """
 
     def unregistry_message(self, component: str) -> None:
         """One unregistration."""
@@ -106,7 +109,9 @@ class Intake:
         component = message.endpoint.tags.get("component", "")
         for event in change.events:
             self._metrics.registry_message(component, _ACTIONS[event.what])
-            if event.what is not What.REFRESHED:
+            if event.what is What.HELD:
+                self._log.sparse("registration-ignored", reason="configured-route", **_described(event))
+            elif event.what is not What.REFRESHED:
                 self._log_registered(event, is_new=event.key in change.new_routes)
         if change.routing:
             self._metrics.registered_at(message.endpoint.updated_at_ns)
@@ -122,8 +127,9 @@ class Intake:
             return None
         self._metrics.unregistry_message(message.endpoint.tags.get("component", ""))
         for event in change.events:
-            if event.what is What.UNKNOWN:
-                self._log.sparse("endpoint-not-unregistered", reason="unknown-endpoint", **_described(event))
+            if event.what in (What.UNKNOWN, What.HELD):
+                reason = "unknown-endpoint" if event.what is What.UNKNOWN else "configured-route"
+                self._log.sparse("endpoint-not-unregistered", reason=reason, **_described(event))
             else:
                 self._log.info("endpoint-unregistered", **_described(event))
         for key in change.gone_routes:

@@ -2,15 +2,16 @@
 
 Promises: a heartbeat (the very bytes its endpoint applied last for every one of its uris) moves deadlines and
 nothing else; what an unregistration does not name exactly stays; a table is published only when a lookup
-could tell it from the one before. Every method is synchronous and leaves a whole state. Refuses to know:
-NATS, logs and metrics (it returns what happened), clocks (`now` is monotonic seconds), domains.
+could tell it from the one before. Every method is synchronous and leaves a whole state. A host that the operator holds
+is his alone: no message adds to it, changes it or takes from it. Refuses to know: NATS, logs and metrics (it returns
+what happened), clocks (`now` is monotonic seconds), domains.
 
 Source: GoRouter's registry: register, unregister, staleness, sharding, empty pools. A route's policy is the
 conjunction of what its live endpoints demand, its limits are the lowest of theirs; its balancing and route service are the
 last registration's.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import blake2b
@@ -19,6 +20,7 @@ from typing import Literal, NamedTuple
 from authz.policy import NO_POLICY, PoolPolicy, RoutePolicy, conjunction
 from registry.bucket import Bucket
 from registry.endpoint import Balancing, Endpoint, Pool, Pulse, Route, Turn
+from registry.hostname import Host
 from registry.message import RegistryMessage, RouteUri
 from registry.options import RouteOptions
 from registry.route_limits import ENDLESS, lowest
@@ -46,6 +48,7 @@ class What(Enum):
     UNKNOWN = "unknown"  # an unregistration of what is not registered: nothing was done
     PRUNED = "pruned"  # silent for its TTL
     REMOVED = "removed"  # it failed its TLS identity or could not be dialled
+    HELD = "held"  # the operator holds the host: nothing was done
 
 
 class Event(NamedTuple):
@@ -158,6 +161,7 @@ class Ledger:
         self._entries: dict[str, _Entry] = {}
         self._balancing = Balancing(settings.algorithm, otherwise=settings.algorithm)
         self._beats: dict[bytes, _Beat] = {}  # by the digest of the message
+        self._held: frozenset[Host] = frozenset()
         self._emptied: set[str] = set()
         self._touched: dict[str, RouteUri] = {}
         self._table = RouteTable()
@@ -181,19 +185,23 @@ class Ledger:
         """Put the endpoint into each of its routes; `data` are the bytes that said so."""
         if not self._is_ours(message.endpoint):
             return Change(ignored=True)
-        known = {uri.key for uri in message.uris if uri.key in self._entries}
-        events = tuple(self._put(uri, message.endpoint, now) for uri in message.uris)
-        self._remember(message, data)
-        new = tuple(uri.key for uri in message.uris if uri.key not in known)
+        free = [uri for uri in message.uris if uri.host not in self._held]
+        known = {uri.key for uri in free if uri.key in self._entries}
+        events = tuple(self._put(uri, message.endpoint, now) for uri in free)
+        if len(free) == len(message.uris):  # else it must be read again when the operator lets go of the host
+            self._remember(message, data)
+        new = tuple(uri.key for uri in free if uri.key not in known)
         routing = any(event.what is not What.REFRESHED for event in events)
-        return Change(routing, events, new_routes=new)
+        return Change(routing, (*events, *self._held_events(message)), new_routes=new)
 
     def unregister(self, message: RegistryMessage, now: float) -> Change:
         """Take the endpoint out of the routes named; what is not there or is another instance's stays."""
         if not self._is_ours(message.endpoint):
             return Change(ignored=True)
-        found, events = [], []
+        found, events = [], self._held_events(message)
         for uri in message.uris:
+            if uri.host in self._held:
+                continue
             member = self._member(uri.key, message.endpoint)
             if member is None:
                 events.append(Event(What.UNKNOWN, uri.key, message.endpoint))
@@ -208,7 +216,7 @@ class Ledger:
             (key, member.endpoint)
             for key, entry in self._entries.items()
             for member in entry.members.values()
-            if not member.endpoint.tls and member.endpoint.pulse.expires <= now
+            if not member.endpoint.tls and member.endpoint.pulse.expires <= now and entry.uri.host not in self._held
         ]
         taken = self._take(stale, What.PRUNED, now)
         over = [key for key in self._emptied if self._entries[key].empty_until <= now]
@@ -221,7 +229,26 @@ class Ledger:
         member = self._member(key, endpoint)
         if member is None or not endpoint.tls or _is_successor(endpoint, member.endpoint):
             return Change()
+        if self._entries[key].uri.host in self._held:  # nobody would register it again
+            return Change()
         return self._take([(key, member.endpoint)], What.REMOVED, now)
+
+    def hold(self, static: Mapping[Host, tuple[Endpoint, ...]], now: float) -> Change:
+        """From now on the operator's hosts are exactly these, each with these endpoints and no path; what was registered for
+        one of them, paths below it too, goes. Hosts he lets go of are free for the next registration.
+        """
+        before, self._held = self._held, frozenset(static)
+        changed = before ^ self._held
+        gone = [key for key, entry in self._entries.items() if entry.uri.host in changed]
+        for key in gone:
+            for member in self._entries[key].members.values():
+                self._forget(member)
+            self._drop(key)
+        left = [self._leave_only(host, static[host]) for host in before & self._held]
+        new = tuple(host for host in static if host not in self._entries)
+        events = [self._put(RouteUri(host, host, "", ""), endpoint, now) for host in static for endpoint in static[host]]
+        routing = bool(gone) or any(left) or any(event.what is not What.REFRESHED for event in events)
+        return Change(routing, tuple(events), new, tuple(key for key in gone if key not in static))
 
     def refresh_all(self, now: float) -> None:
         """Every endpoint counts as heard of now: the way back from a time in which nothing could be heard."""
@@ -240,6 +267,18 @@ class Ledger:
             )
             self._touched.clear()
         return self._table
+
+    def _leave_only(self, host: Host, endpoints: Iterable[Endpoint]) -> bool:
+        """Take every other endpoint out of a held route; whether there was one."""
+        entry = self._entries[host]
+        others = entry.members.keys() - {endpoint.address for endpoint in endpoints}
+        for address in others:
+            del entry.members[address]
+            self._touched[host] = entry.uri
+        return bool(others)
+
+    def _held_events(self, message: RegistryMessage) -> list[Event]:
+        return [Event(What.HELD, uri.key, message.endpoint) for uri in message.uris if uri.host in self._held]
 
     def _is_ours(self, endpoint: Endpoint) -> bool:
         """Sharding: whether this router carries the endpoint's isolation segment."""

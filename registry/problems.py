@@ -16,7 +16,7 @@ Where: TypeAlias = tuple[str | int, ...]
 
 SECRET_KEYS = frozenset(
     {
-        "pass", "password", "token", "nkey_seed", "credentials", "client_secret", "private_key", "key",
+        "pass", "password", "token", "nkey_seed", "credentials", "client_secret", "private_key", "key", "tls_key",
         "route_services_secret", "route_services_secret_decrypt_only",
     }
 )  # fmt: skip

@@ -12,45 +12,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import signal
-import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from authz.decide import unenforced
-from registry.active_apps import ActiveApps
-from registry.endpoint import Endpoint
-from registry.ledger import Change, Ledger, What
 from registry.problems import Problem
-from registry.subscriber_nats import Subscriber
-from registry.table import RouteTable
 from router import parts
-from router.config.compile import CompileError, compile_config
+from router.config.compile_error import CompileError
+from router.config.compile_l4 import compile_l4
 from router.config.load import load
 from router.config.model import Config
 from router.connection import Connections
-from router.downstream import Downstream
-from router.health_checks import HealthChecks
-from router.inspect.handlers import inspect_handlers
-from router.l7.serve import serve as serve_http
-from router.l7.state import Router
-from router.live import Live
+from router.l4.live import L4Live
+from router.l4.passthrough import L4Door
+from router.l4.pipes import Pipes
+from router.l4.relay import Plumbing
+from router.limits import Limits
+from router.listening import Listening
 from router.net import systemd
-from router.net.budget import Budget
 from router.net.deadline import Wheel
-from router.net.listener import Listener, bind
-from router.observe.endpoints import Handler, health_handlers, metrics_handlers, routes_handlers
+from router.net.doorstep import Doorstep
+from router.net.edges import Edges
+from router.observe.endpoints import Handler, health_handlers, metrics_handlers
 from router.observe.health import Health
 from router.observe.log import LEVELS, LibraryHandler, Logger, Output
 from router.observe.metrics import Metrics
-from router.observe.registry_counts import RegistryCounts
 from router.observe.sink import DescriptorTarget, Sink
 from router.observe.status import StatusServer, tls_context
-from router.observe.tap import Tap
 from router.observe.varz import older_handlers
+
+if TYPE_CHECKING:
+    from router.l7_side import L7Side
 
 FLUSH_SECONDS: Final = 0.1
 SINK_SECONDS: Final = 2.0
@@ -72,36 +66,29 @@ class App:
         logging.getLogger().handlers[:] = [LibraryHandler(self._log)]
         self._metrics = Metrics(config.prometheus.meters.bounds(), per_app=config.per_app_prometheus_http_metrics_reporting)
         self._health = Health()
-        snapshot = compile_config(config, 1, loop, self._wheel)
-        self._live = Live(snapshot, RouteTable())
+        self._config = config
+        self._generation = 1
         self._access_log = parts.access_log(config, stdout)
-        self._ledger = Ledger(parts.ledger_settings(config), first_turn=lambda: random.randrange(1 << 16))  # noqa: S311
-        self._active = ActiveApps() if config.publish_active_apps_interval else None
-        self._subscriber = self._make_subscriber(config)
-        self._tap = Tap()
-        self._health_checks = HealthChecks(self._live, loop, self._metrics, self._log.named("health-check"))
-        router = Router(
-            self._live,
+        self._edges = Edges(loop)
+        self._pipes = Pipes()
+        self._settings = compile_l4(config)
+        self._l4_live = L4Live(self._settings, Limits.from_config(config))
+        plumbing = Plumbing(loop, self._wheel, self._edges, self._pipes)
+        self._l4 = L4Door(plumbing, self._metrics, self._access_log, self._log.named("l4"))
+        doorstep = Doorstep(loop)
+        self._l7 = self._make_l7(config, doorstep) if config.l7.enabled else None
+        self._connections = Connections(
+            self._l4_live,
+            self._l4,
+            self._l7.door if self._l7 is not None else None,
+            doorstep,
+            self._edges,
+            self._wheel,
             loop,
             self._metrics,
-            self._log.named("proxy"),
-            self._access_log,
-            self._health,
-            self._prune,
-            local_address=socket.gethostname().encode(),
-            headers_to_log=tuple(name.lower().encode() for name in config.extra_headers_to_log),
-            tap=self._tap,
-            active=self._active,
+            self._log.named("connection"),
         )
-
-        self._relays = router.relays
-
-        async def serve(downstream: Downstream) -> None:
-            await serve_http(downstream, router)
-
-        self._connections = Connections(self._live, serve, self._wheel, loop, self._metrics, self._log.named("connection"))
-        router.connect_inside = self._connections.connect_inside
-        self._listeners: dict[tuple[str, int], Listener] = {}
+        self._listening = Listening(loop, self._connections.accept, self._metrics, lambda: self._l4_live.limits.accept_pause)
         self._status: list[StatusServer] = []
         self._stopping = asyncio.Event()
         self._draining = False
@@ -112,27 +99,32 @@ class App:
         self._say_warnings(warnings)
         self._set_sources()
 
+    def _make_l7(self, config: Config, doorstep: Doorstep) -> L7Side:
+        """The one place from which L7 is loaded. Raises CompileError."""
+        from router.l7_side import L7Side
+
+        return L7Side(config, self._loop, self._wheel, doorstep, self._metrics, self._log, self._access_log, self._health)
+
     # ---- the life
 
     async def run(self) -> int:
         """Serve until told to stop; returns the exit status. Raises OSError when a port cannot be had."""
-        config = self._live.snapshot.config
+        config = self._config
         inherited = systemd.inherited_sockets(os.environ)
-        self._sync_listeners(config, inherited)
+        self._listening.sync(self._settings, inherited)
         for sock in inherited.values():  # of ports that the configuration does not want
             sock.close()
         await self._start_status(config)
-        for listener in self._listeners.values():
-            listener.open()
-        self._spawn(self._subscriber.run())
-        self._spawn(self._health_checks.run())
+        self._listening.open()
+        for work in self._l7.work() if self._l7 is not None else ():
+            self._spawn(work)
         self._spawn(self._become_healthy(config))
         self._handle_signals()
         flusher = self._loop.call_later(FLUSH_SECONDS, self._flush)
         self._log.info(
             "router-started",
-            ports=[port for _, port in self._listeners],
-            generation=self._live.snapshot.generation,
+            ports=self._listening.ports,
+            generation=self._generation,
         )
         if not config.load_balancer_healthy_threshold:
             systemd.notify("READY=1")
@@ -146,18 +138,18 @@ class App:
 
     async def _become_healthy(self, config: Config) -> None:
         """The table needs the first connection and a round of registrations before traffic may come."""
-        await self._subscriber.first_connection.wait()
-        await asyncio.sleep(config.start_response_delay_interval)
+        if self._l7 is not None:
+            await self._l7.ready()
+            await asyncio.sleep(config.start_response_delay_interval)
         self._health.started()
-        self._log.info("router-healthy", routes=len(self._live.table))
+        self._log.info("router-healthy", routes=int(self._metrics.total_routes.source()))
         if config.load_balancer_healthy_threshold:
             await asyncio.sleep(config.load_balancer_healthy_threshold)
             systemd.notify("READY=1")
 
     async def _close(self) -> None:
         self._health.degrade()
-        for listener in self._listeners.values():
-            listener.close()
+        self._listening.close()
         self._connections.abort()
         await self._connections.wait_closed(self._loop.time() + 1.0)
         for task in list(self._tasks):
@@ -165,7 +157,10 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for server in self._status:
             await server.close()
-        self._live.snapshot.retire()
+        if self._l7 is not None:
+            self._l7.close()
+        self._edges.close()
+        self._pipes.close()
         self._wheel.close()
         self._log.info("router-stopped", exit_status=self._exit_status)
         self._access_log.close(SINK_SECONDS)
@@ -173,25 +168,30 @@ class App:
 
     async def _drain(self) -> None:
         """Bad health first, so that balancers turn away; then no new connections; then the requests in flight get their time."""
-        limits = self._live.snapshot.limits
+        limits = self._l4_live.limits
         self._health.degrade()
         self._log.info("drain-started", wait=limits.drain_wait, timeout=limits.drain_deadline)
         await asyncio.sleep(limits.drain_wait)
-        for listener in self._listeners.values():
-            listener.close()
+        self._listening.close()
         self._connections.close_idle()
-        if not await self._connections.wait_closed(self._loop.time() + limits.drain_deadline) and not await self._end_upgrades():
+        if not await self._connections.wait_closed(self._loop.time() + limits.drain_deadline) and not await self._end_relays():
             self._exit_status = 1
             self._log.error("drain-deadline-passed", connections=len(self._connections))
         self._stopping.set()
 
-    async def _end_upgrades(self) -> bool:
-        """The drain's deadline: a connection that has switched to another protocol never ends by itself. True: it was all."""
-        relays = list(self._relays)
-        if not relays:
+    async def _end_relays(self) -> bool:
+        """The drain's deadline: what is passed through, or has switched to another protocol, may never end by itself.
+
+        True: it was all.
+        """
+        upgrades = list(self._l7.relays) if self._l7 is not None else []
+        passed_through = list(self._l4.relays)
+        if not upgrades and not passed_through:
             return False
-        self._log.info("upgrades-drained", connections=len(relays))
-        for relay in relays:
+        self._log.info("relays-drained", upgrades=len(upgrades), passed_through=len(passed_through))
+        for upgrade in upgrades:
+            upgrade.end("drained")
+        for relay in passed_through:
             relay.end("drained")
         return await self._connections.wait_closed(self._loop.time() + DRAINED_SECONDS)
 
@@ -250,70 +250,30 @@ class App:
 
     def _reload_failed(self, why: str) -> None:
         self._metrics.config_reloads.labels("error").inc()
-        self._log.error("config-reload-failed", reason=why, generation=self._live.snapshot.generation)
+        self._log.error("config-reload-failed", reason=why, generation=self._generation)
 
     def _adopt(self, config: Config) -> None:
         """Build everything, then swap: nothing of the old configuration is touched before nothing can fail any more."""
-        old = self._live.snapshot
-        snapshot = compile_config(config, old.generation + 1, self._loop, self._wheel, old)
+        old = self._config
+        snapshot = self._l7.prepare(config) if self._l7 is not None else None
+        settings = compile_l4(config if config.l7.enabled == old.l7.enabled else config.model_copy(update={"l7": old.l7}))
         self._access_log.reopen()
         if not self._draining:
-            self._sync_listeners(config, {})
-        self._live.snapshot = snapshot
-        self._health_checks.settings_changed()
-        self._connections.judge_again()
-        old.retire(snapshot)
-        if snapshot.idle is old.idle and not snapshot.deny.empty:
-            snapshot.idle.sweep(snapshot.bars)
-        if snapshot.http2 is not None and not snapshot.deny.empty:
-            snapshot.http2.sweep(snapshot.bars)
-        for listener in self._listeners.values():
-            listener.budget.limits = parts.budget_limits(snapshot.limits)
-            listener.open()
+            self._listening.sync(settings, {})
+        self._config, self._generation = config, self._generation + 1
+        self._l4_live.adopt(settings, Limits.from_config(config))
+        if self._l7 is not None and snapshot is not None:
+            self._l7.adopt(snapshot)
+        if not self._draining:
+            self._listening.open()
         self._output.level = LEVELS[config.logging.level]
-        late = parts.needs_restart(old.config, config)
+        late = parts.needs_restart(old, config)
         if late:
             self._log.warning("config-needs-restart", changed=late)
         self._metrics.config_reloads.labels("ok").inc()
-        self._log.info("config-reloaded", generation=snapshot.generation)
+        self._log.info("config-reloaded", generation=self._generation)
 
     # ---- parts
-
-    def _sync_listeners(self, config: Config, inherited: dict[int, socket.socket]) -> None:
-        """Listen on exactly the configured ports: the new ones are bound before an old one is closed. Raises OSError."""
-        wanted: dict[tuple[str, int], bool] = {}
-        if not config.disable_http:
-            wanted["http", config.port] = False
-        if config.enable_ssl:
-            wanted["https", config.ssl_port] = True
-        bound: dict[tuple[str, int], Listener] = {}
-        try:
-            for key, tls in wanted.items():
-                if key not in self._listeners:
-                    bound[key] = self._make_listener(
-                        key[0], inherited.pop(key[1]) if key[1] in inherited else bind("::", key[1]), tls=tls
-                    )
-        except OSError:
-            for listener in bound.values():
-                listener.close()
-            raise
-        for key in self._listeners.keys() - wanted.keys():
-            self._listeners.pop(key).close()
-        self._listeners.update(bound)
-
-    def _make_listener(self, name: str, sock: socket.socket, *, tls: bool) -> Listener:
-        snapshot = self._live.snapshot
-        shed = self._metrics.connections_shed
-        return Listener(
-            name,
-            sock,
-            tls=tls,
-            budget=Budget(parts.budget_limits(snapshot.limits)),
-            loop=self._loop,
-            serve=self._connections.accept,
-            shed=lambda reason: shed.labels(reason).inc(),
-            pause_seconds=snapshot.limits.accept_pause,
-        )
 
     async def _start_status(self, config: Config) -> None:
         """Health, the route table and the metrics, each on its own port. Raises OSError."""
@@ -333,9 +293,8 @@ class App:
                 status.tls.certificate,
                 status.tls.key.get_secret_value(),
             )
-        if status.routes.port:
-            handlers = routes_handlers(*credentials, lambda: self._live.table)
-            handlers |= inspect_handlers(*credentials, self._live, self._tap, lambda: self._warnings, self._loop.time)
+        if status.routes.port and self._l7 is not None:
+            handlers = self._l7.handlers(credentials, lambda: self._warnings)
             await self._serve_status(handlers, "127.0.0.1", status.routes.port)
         address = config.metrics_address
         if address is not None:
@@ -361,58 +320,13 @@ class App:
         await server.start(host, port, context)
         self._status.append(server)
 
-    def _make_subscriber(self, config: Config) -> Subscriber:
-        return Subscriber(
-            parts.subscriber_settings(config),
-            parts.nats_settings(config),
-            self._ledger,
-            log=self._log.named("registry"),
-            metrics=RegistryCounts(self._metrics, config.route_latency_metric_muzzle_duration),
-            publish=self._publish,
-            clock=self._loop.time,
-            active=self._active,
-        )
-
-    def _publish(self, table: RouteTable, changes: Sequence[Change]) -> None:
-        self._live.table = table
-        names = self._live.snapshot.names.heard
-        for change in changes:
-            for event in change.events:
-                if names is not None and event.what in (What.REGISTERED, What.UPDATED):
-                    names.hear(event.endpoint)
-                if event.new_options:
-                    self._warn_unenforced(table, event.endpoint, event.key)
-
-    def _warn_unenforced(self, table: RouteTable, endpoint: Endpoint, key: str) -> None:
-        """R318: options that their domain does not enforce, once a change."""
-        host, _, path = key.partition("/")
-        domain = self._live.snapshot.domains.claim(host)
-        route = table.lookup(host, f"/{path}")
-        warning = unenforced(domain, route.pool.policy) if route is not None and route.key == key else None
-        if warning is not None:
-            self._log.named("registry").warning("route-options-not-enforced", route=key, app=endpoint.app, warning=warning)
-
-    def _prune(self, key: str, endpoint: Endpoint) -> None:
-        """A TLS endpoint that is not who it said leaves the table at once (contract f.2)."""
-        change = self._ledger.remove_endpoint(key, endpoint, self._loop.time())
-        if change.routing:
-            self._log.info("prune-failed-endpoint", route=key, backend=endpoint.address, instance_id=endpoint.instance_id)
-            self._subscriber.publish_soon(change)
-
     def _set_sources(self) -> None:
-        metrics, subscriber = self._metrics, self._subscriber
-        metrics.total_routes.source = lambda: len(self._live.table)
-        metrics.ms_since_last_registry_update.source = lambda: int((self._loop.time() - subscriber.heard_at) * 1000)
-        metrics.nats_connected.source = lambda: int(subscriber.connected)
-        metrics.buffered_messages.source = lambda: subscriber.buffered
-        metrics.total_dropped_messages.source = lambda: subscriber.dropped
-        metrics.websocket_open.source = lambda: len(self._relays)
+        metrics = self._metrics
         metrics.connections_open.source = lambda: len(self._connections)
+        metrics.l4_open.source = lambda: len(self._l4.relays)
         metrics.access_log_dropped.source = lambda: self._access_log.dropped
-        metrics.backends_unhealthy.source = lambda: self._health_checks.unhealthy
         metrics.log_dropped.source = lambda: self._stdout.dropped
         metrics.log_pending_bytes.source = lambda: self._stdout.pending
-        metrics.certificate_expiry_seconds.source = lambda: self._live.snapshot.contexts.expiries()
 
     def _flush(self) -> None:
         self._access_log.flush()

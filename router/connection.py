@@ -1,34 +1,37 @@
-"""THE STORY of one client connection, from accept to close.
+"""THE STORY of one client connection, from accept to its door.
 
-    accept -> [peek the ClientHello -> choose that name's context -> handshake -> binding, caller] -> serve HTTP -> close
+    accept -> [PROXY header: the real client] -> firewall -> [peek the ClientHello] -> choose -> L4: passed through, untouched
+                                                                                              -> L7: TLS, HTTP (l7_door.py)
+                                                                                              -> reset
 
-Promise: whatever a client does ends at worst its own connection, with a TLS alert, a reset or a lingering close, counted
-with a bounded reason. Every wait has a deadline (`router/limits.py`), the number of handshakes in flight is bounded, and
-what the handshake *did* enforce is written down in a `TlsBinding`, which every request is judged by.
+Promise: whatever a client does ends at worst its own connection, with a TLS alert or a reset, counted with a bounded reason.
+Every wait has a deadline (`router/limits.py`), the number of those who have shown nothing yet is bounded, and not a byte is
+consumed before a door is chosen but a PROXY header's. Refuses to know what is behind the doors; where L7 is switched off there is
+only one, and nothing of the other is loaded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol, assert_never
 
-from authz.binding import TlsBinding
-from router.downstream import Downstream, Inside, client_of
-from router.live import Live
-from router.net.budget import Budget, BudgetLimits
+from router.l4.dispatch import Choice, Passthrough, PlainHttp, Refuse, Terminate, dispatch, reads_hello
+from router.l4.listeners import ListenerPlan, ProxyTrust
+from router.l4.live import L4Live
+from router.l4.passthrough import L4Door
+from router.net.arrival import Arrival, Refused, spelt
+from router.net.budget import Budget
 from router.net.deadline import Wheel
-from router.net.listener import Entrance, Listener
+from router.net.doorstep import Doorstep
+from router.net.edges import Edges
+from router.net.listener import Listener
 from router.net.stream import Stream
 from router.observe.log import Logger
 from router.observe.metrics import Metrics
-from router.tls.certificates import UNREADABLE
-from router.tls.contexts import HTTP2, Chosen
-from router.tls.session import HandshakeError, TlsStream
-from router.wire.client_hello import ClientHello, least_size, parse_client_hello, read_server_name
+from router.wire.client_hello import ClientHello, least_size, parse_client_hello
 from router.wire.malformed import Malformed
+from router.wire.proxy_protocol import MAX_BYTES, begins_proxy_header, least_proxy_size, parse_proxy_header
 
 ALERTS: Final = {
     "decode_error": bytes.fromhex("15030300020232"),
@@ -36,18 +39,23 @@ ALERTS: Final = {
 }
 """Fatal alerts that are sent before OpenSSL has seen a byte."""
 
-_LOOPBACK: Final = "127.0.0.1"
 
-ServeHttp = Callable[[Downstream], Awaitable[None]]
+class L7(Protocol):
+    """What is behind the L7 door. Whatever is raised, the socket is closed then. `inside`: the router's connections to itself."""
 
+    inside: set[asyncio.Task[None]]
 
-class Refused(Exception):
-    """A connection ends before its first request; `reason` is a bounded code, `alert` the last words, if any."""
+    def bears(self, server_name: str) -> bool:
+        """Is there a certificate for this very name?"""
 
-    def __init__(self, reason: str, alert: bytes = b"") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.alert = alert
+    async def serve_tls(self, arrival: Arrival, hello: ClientHello) -> None:
+        """A handshake, then HTTP. Raises Refused."""
+
+    async def serve_plain(self, arrival: Arrival) -> None:
+        """HTTP from the first byte."""
+
+    def close_idle(self) -> None:
+        """Connections on which no request has begun end now, the others after their current response."""
 
 
 class Connections:
@@ -55,210 +63,221 @@ class Connections:
 
     def __init__(
         self,
-        live: Live,
-        serve_http: ServeHttp,
+        live: L4Live,
+        l4: L4Door,
+        l7: L7 | None,
+        doorstep: Doorstep,
+        edges: Edges,
         wheel: Wheel,
         loop: asyncio.AbstractEventLoop,
         metrics: Metrics,
         log: Logger,
     ) -> None:
         self._live = live
-        self._serve_http = serve_http
+        self._l4 = l4
+        self._l7 = l7
+        self._doorstep = doorstep
+        self._edges = edges
         self._wheel = wheel
         self._loop = loop
         self._metrics = metrics
         self._log = log
-        self._tasks: dict[asyncio.Task[None], Downstream] = {}
-        self._handshaking: dict[Stream, None] = {}
-        self._inside = Entrance("inside", Budget(BudgetLimits()), tls=False)
+        self._tasks: dict[asyncio.Task[None], Arrival] = {}
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._all())
 
     def accept(self, sock: socket.socket, address: str, port: int, listener: Listener) -> None:
         """Start the story of an admitted socket. Called by the listener."""
-        self._start(Downstream(Stream(sock, self._loop, self._wheel), address, port, listener))
-
-    def _start(self, downstream: Downstream) -> None:
-        self._metrics.connections_accepted.labels(downstream.listener.name).value += 1
-        task = self._loop.create_task(self._serve(downstream))
-        self._tasks[task] = downstream
+        arrival = Arrival(sock, (address, port), listener, self._loop, self._wheel, self._edges)
+        self._metrics.connections_accepted.labels(listener.name).value += 1
+        task = self._loop.create_task(self._serve(arrival))
+        self._tasks[task] = arrival
         task.add_done_callback(self._done)
 
-    def connect_inside(self) -> Stream:
-        """One end of a connection to this router, which serves the other as it serves any client's."""
-        ours, theirs = socket.socketpair()
-        for sock in (ours, theirs):
-            sock.setblocking(False)
-        self._inside.budget.admit(_LOOPBACK, self._loop.time())
-        self._start(Inside(Stream(theirs, self._loop, self._wheel), _LOOPBACK, 0, self._inside))
-        return Stream(ours, self._loop, self._wheel)
-
     def close_idle(self) -> None:
-        """Drain: connections on which no request has begun end now, the others after their current response."""
-        for downstream in list(self._tasks.values()):
-            downstream.closing = True
-            if downstream.leave is not None:
-                downstream.leave()
-            elif not downstream.busy:
-                self._loop.call_soon(downstream.stream.interrupt, ConnectionAbortedError("draining"))
+        """Drain: who has asked for nothing yet goes now; what is passed through runs on until its end, or the drain's."""
+        self._loop.call_soon(self._close_idle)  # after the first step of who was accepted in this turn
 
-    def judge_again(self) -> None:
-        """After a reload: a connection whose handshake does not fit today's policy any more answers what is under way and takes
-        no more, where its protocol can say so; elsewhere its next request hears it (421).
-        """
-        snapshot, now = self._live.snapshot, time.time()
-        for downstream in list(self._tasks.values()):
-            if downstream.leave is not None and downstream.binding is not None:
-                domain = snapshot.domains.claim(downstream.binding_domain)
-                downstream.under(snapshot)
-                if not downstream.check_today(snapshot, domain, now).passed:
-                    downstream.leave()
+    def _close_idle(self) -> None:
+        self._doorstep.clear()
+        if self._l7 is not None:
+            self._l7.close_idle()
 
     def abort(self) -> None:
         """End every connection now."""
-        for task in list(self._tasks):
+        for task in self._all():
             task.cancel()
 
     async def wait_closed(self, until: float) -> bool:
         """True when every connection has ended before `until` (seconds of the loop's clock)."""
-        if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=max(0.0, until - self._loop.time()))
-        return not self._tasks
+        while (tasks := self._all()) and (left := until - self._loop.time()) > 0:
+            await asyncio.wait(tasks, timeout=left)
+        return not tasks
+
+    def _all(self) -> list[asyncio.Task[None]]:
+        inside = self._l7.inside if self._l7 is not None else ()
+        return [*self._tasks, *inside]
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        downstream = self._tasks.pop(task)
-        downstream.stream.close()
-        downstream.listener.budget.leave(downstream.address)
+        arrival = self._tasks.pop(task)
+        arrival.close()
+        arrival.listener.budget.leave(arrival.peer[0])
+        if arrival.counted is not None:
+            arrival.counted.leave(arrival.client[0])
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("connection-failed", error=type(error).__name__, detail=str(error), remote=downstream.remote)
+            self._log.error("connection-failed", error=type(error).__name__, detail=str(error), remote=spelt(arrival.client))
             self._metrics.internal_errors.inc()
 
-    async def _serve(self, downstream: Downstream) -> None:
+    async def _serve(self, arrival: Arrival) -> None:
         try:
-            if downstream.listener.tls:
-                await self._secure(downstream)
-            await self._serve_http(downstream)
+            await self._receive(arrival, self._plan_of(arrival))
         except Refused as refused:
-            await self._refuse(downstream, refused)
+            await self._refuse(arrival, refused)
         except (OSError, TimeoutError):
-            downstream.stream.close()
-
-    async def _secure(self, downstream: Downstream) -> None:
-        """The TLS part of the road; afterwards `downstream` speaks plaintext through a TlsStream."""
-        plain = downstream.stream
-        self._admit_handshake(plain)
-        try:
-            hello = await self._peek_hello(plain)
-            chosen = self._live.snapshot.contexts.choose(hello.server_name)
-            domain = chosen.domain.pattern if chosen.domain is not None else ""
-            try:
-                stream = await self._handshake(downstream, chosen, hello)
-                self._bind(downstream, stream, chosen, hello)
-            except HandshakeError as error:
-                self._metrics.tls_handshakes.labels(domain, error.reason).inc()
-                self._log.sparse(
-                    "tls-handshake-failed", domain=domain, sni=hello.server_name, reason=error.reason, detail=error.detail,
-                    remote=downstream.remote,
-                )  # fmt: skip
-                raise Refused(error.reason) from error
-            self._metrics.tls_handshakes.labels(domain, "ok").inc()
+            arrival.close()
         finally:
-            self._handshaking.pop(plain, None)
+            self._doorstep.leave(arrival)
 
-    def _admit_handshake(self, stream: Stream) -> None:
-        """Bound the handshakes in flight by shedding the oldest: a client that means it is done in milliseconds."""
-        if len(self._handshaking) >= self._live.snapshot.limits.max_handshakes:
-            oldest = next(iter(self._handshaking))
-            del self._handshaking[oldest]
+    async def _receive(self, arrival: Arrival, plan: ListenerPlan) -> None:
+        """To the door, and through it."""
+        choice = await self._choose(arrival, plan)
+        match choice:
+            case Passthrough(route):
+                self._doorstep.leave(arrival)
+                await self._l4.serve(arrival, route, choice.server_name)
+            case Terminate(hello) if self._l7 is not None:
+                await self._l7.serve_tls(arrival, hello)
+            case PlainHttp() if self._l7 is not None:
+                self._doorstep.leave(arrival)
+                await self._l7.serve_plain(arrival)
+            case Refuse(reason):
+                raise Refused(reason, _alert_for(reason) if plan.kind == "ssl_port" else b"")
+            case _:
+                raise Refused("l7_disabled")
+
+    def _plan_of(self, arrival: Arrival) -> ListenerPlan:
+        plan = self._live.plans.get(arrival.listener.name)
+        if plan is None:  # closed by a reload in this very turn of the loop
+            raise Refused("listener_gone")
+        return plan
+
+    async def _choose(self, arrival: Arrival, plan: ListenerPlan) -> Choice:
+        """Everything that is asked before a door opens, in this order: who, from where, for what."""
+        reads = reads_hello(plan.kind)
+        if (reads or plan.proxy is not None) and self._doorstep.enter(arrival, self._live.limits.max_handshakes):
             self._metrics.connections_shed.labels("max_handshakes").inc()
-            self._loop.call_soon(oldest.interrupt, ConnectionAbortedError("shed"))
-        self._handshaking[stream] = None
+        if plan.proxy is not None:
+            await self._hear_of_the_client(arrival, plan.proxy)
+            self._count_the_client(arrival, self._live.clients(plan))
+        self._pass_the_firewall(arrival, plan)
+        hello = None
+        if reads:  # it nearly always came with the connection
+            hello = parse_client_hello(arrival.look(self._live.limits.hello_bytes)) or await self._peek_hello(arrival)
+        terminates = self._terminates if self._l7 is not None else None
+        choice = dispatch(plan.kind, plan.port, hello, self._live.table, terminates)
+        if reads:
+            self._metrics.hellos.labels(plan.name, _outcome(choice)).value += 1
+        return choice
 
-    async def _peek_hello(self, stream: Stream) -> ClientHello:
+    def _terminates(self, port: int, name: str) -> bool:
+        """A static route says on which port; any other name is answered for where a certificate bears it."""
+        static = self._live.terminates(port, name)
+        return static if static is not None else self._l7 is not None and self._l7.bears(name)
+
+    async def _hear_of_the_client(self, arrival: Arrival, trust: ProxyTrust) -> None:
+        """The PROXY header that must come first: exactly its bytes are consumed, and its word is believed."""
+        if not trust.believes(arrival.peer[0]):
+            raise Refused("proxy_untrusted")
+        until = self._loop.time() + self._live.limits.proxy_header_deadline
+        known = 0
+        while True:
+            data = await self._peek(arrival, until, MAX_BYTES, known, "proxy_timeout")
+            header = parse_proxy_header(data)
+            if isinstance(header, Malformed):
+                raise Refused(f"proxy_{header.reason}")
+            if header is not None:
+                break
+            known = max(len(data), least_proxy_size(data) - 1)
+        if begins_proxy_header(data[header.size :]):
+            raise Refused("proxy_twice")
+        arrival.consume(header.size)
+        if header.source is not None:
+            arrival.client = header.source
+
+    def _count_the_client(self, arrival: Arrival, budget: Budget) -> None:
+        """What the listener could not ask at accept: the address was a balancer's."""
+        reason = budget.admit(arrival.client[0], self._loop.time())
+        if reason is not None:
+            self._metrics.connections_shed.labels(reason).inc()
+            raise Refused("shed")
+        arrival.counted = budget
+
+    def _pass_the_firewall(self, arrival: Arrival, plan: ListenerPlan) -> None:
+        blocked = self._live.judge(arrival.client[0], self._loop.time(), plan.allowed)
+        if blocked is None:
+            return
+        self._metrics.connections_blocked.labels(plan.name, blocked.reason).inc()
+        self._log.sparse(
+            "connection-blocked", listener=plan.name, remote=spelt(arrival.client), peer=spelt(arrival.peer),
+            reason=blocked.reason, rule=blocked.rule,
+        )  # fmt: skip
+        raise Refused("blocked")
+
+    async def _peek_hello(self, arrival: Arrival) -> ClientHello | Malformed:
         """The ClientHello, without consuming a byte: OpenSSL, or a passthrough backend, gets it untouched."""
-        limits = self._live.snapshot.limits
+        limits = self._live.limits
         until = self._loop.time() + limits.hello_deadline
         known = 0
         while True:
-            try:
-                data = await stream.peek(until, limits.hello_bytes, known)
-            except TimeoutError:
-                raise Refused("hello_timeout") from None
-            if not data:
-                raise Refused("peer_left")
+            data = await self._peek(arrival, until, limits.hello_bytes, known, "hello_timeout")
             hello = parse_client_hello(data)
-            if isinstance(hello, ClientHello):
+            if hello is not None:
                 return hello
-            if isinstance(hello, Malformed):
-                raise Refused(hello.reason, _alert_for(hello.reason))
             if len(data) >= limits.hello_bytes:
-                raise Refused("too_large", ALERTS["decode_error"])
+                return Malformed("too_large")
             known = max(len(data), min(least_size(data), limits.hello_bytes) - 1)
 
-    async def _handshake(self, downstream: Downstream, chosen: Chosen, hello: ClientHello) -> TlsStream:
-        plain = downstream.stream
-        if plain not in self._handshaking:
-            raise ConnectionAbortedError("shed")  # while its hello was being read: the interrupt is still on its way
-        stream = TlsStream(plain.detach(), chosen.context, self._loop, self._wheel)
-        downstream.stream = stream
-        del self._handshaking[plain]
-        self._handshaking[stream] = None
+    async def _peek(self, arrival: Arrival, until: float, size: int, known: int, late: str) -> bytes:
         try:
-            await stream.handshake_server(self._loop.time() + self._live.snapshot.limits.tls_handshake_deadline)
-            name = stream.tls.get_servername()
-            if (read_server_name(name) if name else None) != hello.server_name:
-                raise HandshakeError("sni_changed")
+            data = await arrival.peek(until, size, known)
         except TimeoutError:
-            stream.reset()
-            raise HandshakeError("timeout") from None
-        except OSError as error:
-            stream.reset()
-            raise HandshakeError("peer_left", str(error)) from error
-        except HandshakeError:
-            await stream.linger()  # let the alert arrive before the socket goes
-            raise
-        except BaseException:
-            stream.reset()
-            raise
-        finally:
-            self._handshaking.pop(stream, None)
-        return stream
+            raise Refused(late) from None
+        if not data:
+            raise Refused("peer_left")
+        return data
 
-    def _bind(self, downstream: Downstream, stream: TlsStream, chosen: Chosen, hello: ClientHello) -> None:
-        """Write down what the handshake enforced, from the verified chain and from nothing else. Raises HandshakeError."""
-        chain = stream.verified_chain() if chosen.policy.mode != "none" else []
-        try:
-            client = client_of(chain[0]) if chain else None
-        except UNREADABLE as error:  # OpenSSL took it, the parser of its fields does not: then it says nothing
-            raise HandshakeError("bad_certificate", str(error)) from error
-        downstream.client = client
-        downstream.http2 = stream.tls.get_alpn_proto_negotiated() == HTTP2
-        downstream.binding = TlsBinding(
-            sni=hello.server_name,
-            domain=chosen.domain.pattern if chosen.domain is not None else None,
-            client_policy=chosen.policy.fingerprint,
-            verified=client is not None,
-            not_after=client.not_after if client is not None else None,
-            serial_issuer=client.serial_issuer if client is not None else None,
-        )
-
-    async def _refuse(self, downstream: Downstream, refused: Refused) -> None:
-        """End a connection that never came to a request. The reason goes to the metrics, at most an alert to the client."""
+    async def _refuse(self, arrival: Arrival, refused: Refused) -> None:
+        """End a connection that nobody serves. The reason goes to the metrics, at most an alert to the client."""
         self._metrics.connections_refused.labels(refused.reason).inc()
-        stream = downstream.stream
-        if not refused.alert:
-            stream.reset()
+        if not refused.alert or arrival.closed:
+            arrival.reset()
             return
+        stream = Stream(arrival.detach(), self._loop, self._wheel)
         try:
             await stream.send(refused.alert, self._loop.time() + 1.0)
+            await stream.linger()
         except (OSError, TimeoutError):
+            pass
+        finally:
             stream.reset()
-            return
-        await stream.linger()
+
+
+def _outcome(choice: Choice) -> str:
+    match choice:
+        case Passthrough():
+            return "passed_through"
+        case Terminate():
+            return "terminated"
+        case Refuse(reason):
+            return reason
+        case PlainHttp():
+            return "plain_http"
+        case _:
+            assert_never(choice)
 
 
 def _alert_for(reason: str) -> bytes:
-    if reason == "not_tls":
+    if reason in ("not_tls", "l7_disabled"):
         return b""
     return ALERTS["unrecognized_name"] if "name" in reason else ALERTS["decode_error"]

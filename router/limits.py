@@ -56,6 +56,8 @@ class Limits:
     """Bytes of a ClientHello, over all its records; post-quantum keys take 2 KiB. Attack 10: reset."""
     hello_deadline: float = _HELLO
     """Seconds from accept to a whole ClientHello. Attacks 9, 27, 73: reset."""
+    proxy_header_deadline: float = 5.0
+    """Seconds from accept to a whole PROXY header, where a listener wants one. Attack 73: reset."""
     tls_handshake_deadline: float = 10.0
     """Seconds of a client's TLS handshake. `tls_handshake_timeout`. Attack 27: close."""
     read_header_deadline: float = 10.0

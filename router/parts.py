@@ -13,10 +13,8 @@ from registry.connect_nats import NatsSettings
 from registry.ledger import LedgerSettings
 from registry.subscriber_nats import SubscriberSettings
 from router import nats
-from router.config.compile import CompileError
+from router.config.compile_error import CompileError
 from router.config.model import Config
-from router.limits import Limits
-from router.net.budget import BudgetLimits
 from router.observe.access_log import AccessLog, AccessLogOptions
 from router.observe.sink import FileTarget, Sink
 from router.observe.syslog import SyslogTarget
@@ -27,6 +25,7 @@ NEEDS_RESTART: Final = (
     "empty_pool_response_code_503", "empty_pool_timeout", "suspend_pruning_if_nats_unavailable",
     "per_app_prometheus_http_metrics_reporting", "extra_headers_to_log", "balancing_algorithm", "nats_client_ping_interval",
     "logging", "publish_active_apps_interval", "route_latency_metric_muzzle_duration", "load_balancer_healthy_threshold",
+    "l7",
 )  # fmt: skip
 """Keys whose change a reload reports but does not carry out; of `logging` the level and the names change at once."""
 
@@ -54,16 +53,6 @@ def ledger_settings(config: Config) -> LedgerSettings:
         empty_pool_503=config.empty_pool_response_code_503,
         empty_pool_timeout=config.empty_pool_timeout,
         algorithm=config.balancing_algorithm,
-    )
-
-
-def budget_limits(limits: Limits) -> BudgetLimits:
-    """How many connections a listener takes, and how fast."""
-    return BudgetLimits(
-        max_connections=limits.max_connections,
-        per_address=limits.max_connections_per_address,
-        rate=limits.connection_rate,
-        rate_per_address=limits.connection_rate_per_address,
     )
 
 

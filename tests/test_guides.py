@@ -15,7 +15,16 @@ from tests.support.certs import authority
 ROOT = Path(__file__).parents[1]
 GUIDES = [
     ROOT / "docs" / f"{name}.md"
-    for name in ("developers", "coming-from-gorouter", "when-to-use", "nats", "threat-model", "runbooks", "grpc-and-websockets")
+    for name in (
+        "coming-from-gorouter",
+        "developers",
+        "grpc-and-websockets",
+        "listeners",
+        "nats",
+        "runbooks",
+        "threat-model",
+        "when-to-use",
+    )
 ]
 
 YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -38,7 +47,7 @@ def blocks() -> list[tuple[str, str]]:
 def certificates(text: str, place: Path) -> None:
     """Every file that a configuration names, as it is named."""
     ca = authority("guide")
-    pair = ca.issue_server("router.example", "*.apps.mtls.internal", "*.apps.identity")
+    pair = ca.issue_server("router.example", "api.example.com", "*.apps.mtls.internal", "*.apps.identity")
     for name in FILE.findall(text):
         if name.endswith(".crl"):
             content = ca.crl()

@@ -26,6 +26,9 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.observe",),
     ("router.config",),
     ("router.limits",),
+    ("router.l4",),
+    ("router.config.compile_l4",),
+    ("router.l4.live",),
     ("router.l7",),
     ("router.live",),
     ("router.config.compile",),
@@ -48,6 +51,9 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.l7.serve",),
     ("router.connection",),
     ("router.parts",),
+    ("router.listening",),
+    ("router.l7_door",),
+    ("router.l7_side",),
     ("router.app",),
     ("router.cli.output",),
     ("router.demo",),
@@ -59,9 +65,10 @@ the two stories and the compiler need the snapshot, what lies beside them in the
 """
 
 PURE = (
-    "identity", "authz", "registry", "router.wire", "router.l7.target", "router.l7.hygiene", "router.l7.header_policy",
-    "router.l7.refusal", "router.l7.policies", "router.l7.sticky", "router.l7.upgrade",
-    "router.l7.route_service", "router.l7.route_service_seal", "router.faults", "router.limits",
+    "identity", "authz", "registry", "router.wire", "router.net.budget", "router.net.firewall", "router.l4.routes",
+    "router.l4.listeners", "router.l4.dispatch", "router.l7.target", "router.l7.hygiene", "router.l7.header_policy",
+    "router.l7.refusal", "router.l7.policies", "router.l7.sticky", "router.l7.upgrade", "router.l7.route_service",
+    "router.l7.route_service_seal", "router.faults", "router.limits",
     "router.observe.trace",
 )  # fmt: skip
 IMPURE = "_nats"
@@ -69,7 +76,13 @@ IMPURE = "_nats"
 
 FORBIDDEN_IN_PURE = ("asyncio", "socket", "ssl", "OpenSSL", "time", "random", "threading")
 
-DATA_PATH = ("router.wire", "router.net", "router.tls", "router.backend", "router.l7", "router.downstream", "router.connection")
+OF_L7 = ("router.l7", "router.tls", "router.backend", "router.l7_door", "router.l7_side", "router.live", "router.downstream")
+"""What is not even loaded where `l7.enabled` is false."""
+
+DATA_PATH = (
+    "router.wire", "router.net", "router.l4", "router.tls", "router.backend", "router.l7", "router.downstream",
+    "router.connection", "router.l7_door",
+)  # fmt: skip
 STREAMS = frozenset(
     {
         "StreamReader", "StreamWriter", "open_connection", "start_server", "Protocol", "BufferedProtocol", "Transport",
@@ -249,6 +262,49 @@ def test_pure_modules_import_only_pure_modules_of_ours() -> None:
             if one.target in modules() and not one.typing_only and not is_pure(one.target)
         ]
     )
+
+
+def test_l4_knows_nothing_of_l7() -> None:
+    """R3, R59: not even inside a function."""
+    complain(
+        [
+            f"{module.where}:{one.line} imports {one.target}, but L4 goes on where L7 is off or dead: "
+            f"share what both need by router/net."
+            for module in modules().values()
+            if under(module.name, "router.l4")
+            for one in imports(module)
+            if any(under(one.target, part) for part in OF_L7)
+        ]
+    )
+
+
+def test_the_router_is_loaded_without_anything_of_l7() -> None:
+    """R61: what `router/app.py` brings along by itself; L7 comes from inside of one function there, where it is switched on."""
+    reached: dict[str, str] = {"router.app": "", "router.cli.run": ""}
+    waiting = list(reached)
+    while waiting:
+        name = waiting.pop()
+        for target in loaded_with(modules()[name]) & modules().keys() - reached.keys():
+            reached[target] = name
+            waiting.append(target)
+    complain(
+        [
+            f"{by} imports {name} at its top, and router/app.py imports {by}: then L4 cannot run without L7."
+            for name, by in reached.items()
+            if any(under(name, part) for part in OF_L7)
+        ]
+    )
+
+
+def loaded_with(module: Module) -> set[str]:
+    """What the import of a module imports: not what stands inside functions, or for types only."""
+    later = {
+        id(child)
+        for block in ast.walk(module.tree)
+        if isinstance(block, ast.FunctionDef | ast.AsyncFunctionDef) or _is_type_checking(block)
+        for child in ast.walk(block)
+    }
+    return {target for node in ast.walk(module.tree) if id(node) not in later for target in _targets(module, node)}
 
 
 def test_the_data_path_uses_sockets_directly() -> None:

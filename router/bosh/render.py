@@ -98,6 +98,9 @@ def _load(text: str, target: Path, environ: Mapping[str, str]) -> Loaded:
 
 
 def _without_nats(job: Job, converted: Converted) -> Iterable[Problem]:
+    enabled = converted.config.get("l7", "enabled")
+    if enabled is not None and enabled.content is False:
+        return  # registrations are routes of L7
     if converted.config.get("nats", "hosts") is None:
         node = job.properties
         remedy = "give nats.machines; links of other jobs are not followed"

@@ -96,7 +96,7 @@ def _check_call(arguments: argparse.Namespace) -> None:
 
 
 def _offline(arguments: argparse.Namespace, names: "Names") -> dict[str, Any]:
-    from router.config.compile import CompileError
+    from router.config.compile_error import CompileError
     from router.inspect.explain import explain
     from router.inspect.explain_http import why_not
     from router.inspect.scene import scene_of_config

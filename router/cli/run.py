@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("Error loading config", *findings, sep="\n", file=sys.stderr)
         return 1
     from router.app import App
-    from router.config.compile import CompileError
+    from router.config.compile_error import CompileError
 
     config, warnings = loaded.config, loaded.warnings
     _raise_descriptor_limit()

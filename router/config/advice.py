@@ -18,6 +18,7 @@ from router.config.deny_advice import advise_deny
 from router.config.domains import DomainConfig
 from router.config.expiry import expiring
 from router.config.legacy import Notice, Tree
+from router.config.listener_advice import advise_listeners
 from router.config.model import Config
 from router.config.pem import parse_certificates, parse_crls
 from router.config.scalars import is_duration, parse_duration
@@ -104,7 +105,7 @@ def _covers(name: str, pattern: str) -> bool:
 
 
 def _domains(config: Config, _tree: Tree) -> Iterator[Notice]:
-    if config.client_domains and not config.enable_ssl:
+    if config.client_domains and not config.enable_ssl and not any(listener.kind == "tls" for listener in config.listeners):
         said = "enable_ssl is off: every request for these domains is answered 421"
         yield Notice(
             ("mtls_domains" if config.mtls_domains else "domains",),
@@ -222,6 +223,6 @@ def _without_list(authorities: list[x509.Certificate], lists: list[x509.Certific
 
 
 _LOOKS: tuple[Callable[[Config, Tree], Iterator[Notice]], ...] = (
-    _certificates_and_domains, _domains, advise_deny, _wide_open, _no_zone, _unknown_log_fields, _streaming_nowhere, _nanoseconds,
-    _route_services,
+    _certificates_and_domains, _domains, advise_listeners, advise_deny, _wide_open, _no_zone, _unknown_log_fields,
+    _streaming_nowhere, _nanoseconds, _route_services,
 )  # fmt: skip

@@ -20,7 +20,8 @@ from registry.names import Names
 from registry.problems import SECRET_KEYS, printable
 from router.config.ciphers import CipherSuites
 from router.config.domains import IdentityAwareDomain, MtlsDomain
-from router.config.l7_policies import L7Policy
+from router.config.l7_policies import L7Policy, PolicyTerms
+from router.config.listeners import Backend, ListenerConfig, ListenerRoute
 from router.config.load import keys_of
 from router.config.model import Config
 from router.config.pem import parse_certificates, parse_crls
@@ -29,7 +30,7 @@ from router.config.sections import HeaderToAdd, HeaderToRemove, NatsHost, TlsPai
 
 _BEGIN = "-----BEGIN "
 _HIDDEN_TOO = frozenset({"trace_key"})
-_IN_ORDER = frozenset({"cert_chain", "certificate", "cert_path"})
+_IN_ORDER = frozenset({"cert_chain", "certificate", "cert_path", "tls_cert"})
 """Where the order of certificates means something."""
 _MEMBERS = frozenset(
     {
@@ -42,6 +43,11 @@ _MEMBERS = frozenset(
         "isolation_segments",
         "hop_by_hop_headers_to_filter",
         "sticky_session_cookie_names",
+        "proxy_protocol_trusted",
+        "allowed_cidrs",
+        "blocked_ips",
+        "blocked_cidrs",
+        "blocked_countries",
     }
 )
 """Lists whose order means nothing."""
@@ -132,6 +138,9 @@ _NAMES: dict[type[BaseModel], Callable[[Any], str]] = {
     TlsPair: lambda entry: ",".join(entry.names),
     NatsHost: lambda entry: f"{entry.hostname}:{entry.port}",
     HeaderToAdd: lambda entry: entry.name,
+    ListenerConfig: lambda entry: str(entry.port),
+    ListenerRoute: lambda entry: entry.hostname or "raw",
+    PolicyTerms: lambda entry: f"{entry.type} {entry.value}",
     L7Policy: lambda entry: f"{entry.route} {entry.type} {entry.value}",
     HeaderToRemove: lambda entry: entry.name,
 }
@@ -184,11 +193,21 @@ def _shown(key: str, field: FieldInfo, value: Any) -> str:
             return printable(":".join((*value.tls13, *value.tls12)), _MAX_SHOWN)
         case Names():
             return "(names)"
-        case Address(host, port):
-            return f"{host}:{port}"
+        case BaseModel() | Backend() | Address():
+            return _of_entry(value)
         case tuple():
             return printable(", ".join(_shown(key, field, item) for item in value), _MAX_SHOWN)
     return printable(str(value), _MAX_SHOWN)
+
+
+def _of_entry(value: BaseModel | Backend | Address) -> str:
+    """One item of a list on the line of the list."""
+    match value:
+        case Backend():
+            return str(value)
+        case Address(host, port):
+            return f"{host}:{port}"
+    return _NAMES[type(value)](value) if type(value) in _NAMES else _entry(value)
 
 
 def _is_list(value: object) -> bool:

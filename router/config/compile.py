@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -21,9 +22,10 @@ from registry.sieve import Sieve
 from router.backend.dial import BackendTls, Dialer
 from router.backend.http2_pool import Http2Pool
 from router.backend.pool import IdlePool
+from router.config.compile_error import CompileError
+from router.config.compile_l4 import static_routes
 from router.config.deny import deny_lists
 from router.config.domains import DomainConfig
-from router.config.l7_policies import L7Policy
 from router.config.model import Config
 from router.config.sections import Subject as SubjectConfig
 from router.config.template import read_template
@@ -39,15 +41,6 @@ from router.net.deadline import Wheel
 from router.tls.certificates import PrivateKey, ServerCertificate, read_certificates, read_pair, read_server_certificate
 from router.tls.contexts import VERSIONS, ClientPolicy, Contexts, Subject, SubjectRule, TlsSettings
 from router.wire.http1 import HeadLimits
-
-
-class CompileError(Exception):
-    """What could not be built, as (path of the key, why)."""
-
-    def __init__(self, path: str, why: str) -> None:
-        super().__init__(f"{path}: {why}")
-        self.path = path
-        self.why = why
 
 
 def compile_config(
@@ -72,7 +65,7 @@ def compile_config(
         domains=domains,
         deny=deny,
         sieve=Sieve(deny),
-        l7_policies=_l7_policies(config.l7_policies),
+        l7_policies=_l7_policies(config),
         contexts=contexts,
         headers=_headers(config),
         xfcc_mode=config.forwarded_client_cert,
@@ -93,8 +86,9 @@ def compile_config(
     )
 
 
-def _l7_policies(entries: Iterable[L7Policy]) -> L7Policies | None:
-    policies = [Policy(*entry.place, entry.type, entry.value) for entry in entries]
+def _l7_policies(config: Config) -> L7Policies | None:
+    policies = [Policy(*entry.place, entry.type, entry.value) for entry in config.l7_policies]
+    policies += [Policy(route.host, "", terms.type, terms.value) for route in static_routes(config) for terms in route.policies]
     return L7Policies(policies) if policies else None
 
 
@@ -143,7 +137,8 @@ def why_not(config: Config) -> CompileError | None:
 
 
 def _contexts(config: Config, domains: DomainTable, policies: Mapping[str, ClientPolicy], previous: Contexts | None) -> Contexts:
-    certificates = list(_server_certificates(config)) if config.enable_ssl else []
+    terminating = config.enable_ssl or any(listener.kind == "tls" for listener in config.listeners)
+    certificates = list(_server_certificates(config)) if terminating else []
     settings = TlsSettings(
         config.min_tls_version,
         config.max_tls_version,
@@ -158,11 +153,22 @@ def _contexts(config: Config, domains: DomainTable, policies: Mapping[str, Clien
 
 
 def _server_certificates(config: Config) -> Iterable[ServerCertificate]:
+    """Those of `tls_pem`, the default first; then those of static routes, each for its own host and for no other."""
+    static = static_routes(config)
+    own = {route.host for route in static}
     for index, pair in enumerate(config.tls_pem):
-        try:
-            yield read_server_certificate(pair.cert_chain, pair.private_key.get_secret_value())
-        except ValueError as error:
-            raise CompileError(f"tls_pem[{index}]", str(error)) from error
+        certificate = _server_certificate(f"tls_pem[{index}]", pair.cert_chain, pair.private_key.get_secret_value())
+        yield replace(certificate, names=tuple(name for name in certificate.names if name not in own))
+    for route in static:
+        certificate = _server_certificate(f"listeners[hostname={route.host}]", route.certificate, route.key)
+        yield replace(certificate, names=(route.host,))
+
+
+def _server_certificate(path: str, chain: str, key: str) -> ServerCertificate:
+    try:
+        return read_server_certificate(chain, key)
+    except ValueError as error:
+        raise CompileError(path, str(error)) from error
 
 
 def _domain_client_policy(domain: DomainConfig) -> ClientPolicy:

@@ -6,7 +6,7 @@ and yet listed among a domain's callers. Refuses to know errors (model.py), and 
 
 from collections.abc import Iterator, Sequence
 
-from authz.deny import Network, plain_network
+from authz.networks import Network, plain_network
 from router.config.deny import Deny
 from router.config.legacy import Notice, Tree
 from router.config.model import Config

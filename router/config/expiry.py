@@ -62,6 +62,10 @@ def _own(config: Config) -> Iterator[tuple[Where, str]]:
     """The certificates that the router shows."""
     for index, pair in enumerate(config.tls_pem):
         yield ("tls_pem", index, "cert_chain"), pair.cert_chain
+    for at, listener in enumerate(config.listeners):
+        for number, route in enumerate(listener.routes):
+            if route.mode == "l7":
+                yield ("listeners", at, "routes", number, "tls_cert"), route.tls_cert
     others: tuple[tuple[Where, str], ...] = (
         (("backends", "cert_chain"), config.backends.cert_chain),
         (("nats", "cert_chain"), config.nats.cert_chain),

@@ -136,6 +136,18 @@ EXAMPLES: Final[dict[Where, object]] = {
     ("prometheus", "key_path"): "((router_metrics_tls.private_key))",
     ("prometheus", "ca_path"): "((metrics_scraper_ca.certificate))",
     ("metrics", "addr"): "127.0.0.1:9100",
+    ("proxy_protocol_trusted",): ["10.0.0.0/16"],
+    ("listeners",): [
+        {
+            "port": 8443,
+            "kind": "tls",
+            "routes": [{"hostname": "db.example.com", "backends": ["10.0.4.7:5432"], "send_proxy_protocol": True}],
+        }
+    ],
+    ("firewall", "blocked_ips"): ["192.0.2.7"],
+    ("firewall", "blocked_cidrs"): ["198.51.100.0/24", "2001:db8::/32"],
+    ("firewall", "blocked_countries"): ["KP"],
+    ("firewall", "geoip_db"): "/var/vcap/data/vestibule/GeoLite2-Country.mmdb",
     ("deny", "apps"): ["5d1a3f5c-4a6b-4e26-8d3e-0b6b2a9c1f10"],
     ("deny", "spaces"): ["0a1b2c3d-4a6b-4e26-8d3e-0b6b2a9c1f10"],
     ("deny", "orgs"): ["7e8f9a0b-4a6b-4e26-8d3e-0b6b2a9c1f10"],

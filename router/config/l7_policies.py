@@ -25,6 +25,28 @@ def _route(value: object) -> str:
 
 
 RouteText: TypeAlias = Annotated[str, PlainValidator(_route)]
+PolicyType: TypeAlias = Literal["user_agent_block", "required_header"]
+
+
+def check_value(kind: PolicyType, value: str) -> None:
+    """The value could fit a request. Raises a `mistake`."""
+    if not 0 < len(value) <= MAX_VALUE or not (value.isascii() and value.isprintable()):
+        raise mistake(f"a value of 1 to {MAX_VALUE} printable ASCII characters", "write what the requests have in common")
+    if kind == "required_header" and not FIELD_NAME.fullmatch(value):
+        raise mistake("an HTTP field name as value", "letters, digits and - only, without the colon")
+
+
+class PolicyTerms(BaseModel):
+    """One policy where the route is known: an entry of a static route's `l7_policies`."""
+
+    model_config = STRICT
+    type: PolicyType = Field(description="as in `l7_policies` at the top")
+    value: Text = Field(description="as in `l7_policies` at the top")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        check_value(self.type, self.value)
+        return self
 
 
 class L7Policy(BaseModel):
@@ -34,7 +56,7 @@ class L7Policy(BaseModel):
     route: RouteText = Field(
         description="host, or `*.suffix` for every host below it, at any depth; with a path, for it and every path below it"
     )
-    type: Literal["user_agent_block", "required_header"] = Field(
+    type: PolicyType = Field(
         description="`user_agent_block`: requests whose User-Agent contains `value` are refused; "
         "`required_header`: requests without the header `value`"
     )
@@ -42,10 +64,7 @@ class L7Policy(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if not 0 < len(self.value) <= MAX_VALUE or not (self.value.isascii() and self.value.isprintable()):
-            raise mistake(f"a value of 1 to {MAX_VALUE} printable ASCII characters", "write what the requests have in common")
-        if self.type == "required_header" and not FIELD_NAME.fullmatch(self.value):
-            raise mistake("an HTTP field name as value", "letters, digits and - only, without the colon")
+        check_value(self.type, self.value)
         return self
 
     @property

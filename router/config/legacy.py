@@ -71,6 +71,9 @@ AGREED: dict[str, bool] = {
 }
 """Keys without effect whose value may ask for what is so anyway: then there is nothing to say."""
 
+_LOCKS = frozenset({"mtls_domains", "domains", "deny", "listeners", "firewall"})
+"""Keys that keep what is written without a value: it reads like a lock, and is an error."""
+
 ZERO_MEANS_DEFAULT = (
     "read_header_timeout", "frontend_idle_timeout", "tls_handshake_timeout", "client_stall_timeout",
     "websocket_idle_timeout",
@@ -87,7 +90,7 @@ def modernise(tree: Tree) -> tuple[Tree, list[Notice]]:
 
 def _drop_nulls(tree: Tree) -> Iterator[Notice]:
     """A key without a value takes its default, as in GoRouter. (Where it reads like a lock it is an error.)"""
-    for key in [key for key in tree if key not in ("mtls_domains", "domains", "deny")]:
+    for key in [key for key in tree if key not in _LOCKS]:
         if tree[key] is None:
             del tree[key]
         else:

@@ -22,6 +22,7 @@ from registry.problems import Problem, Where, did_you_mean, path_text, printable
 from registry.source import MAX_BYTES, Source, read_source
 from router.config.advice import advise
 from router.config.legacy import NO_EFFECT, Notice, Tree, modernise
+from router.config.listener_rules import broken_listeners
 from router.config.model import Config
 from router.config.rules import MISPLACED, broken_rules
 from router.config.scalars import OTHERS, LoadContext
@@ -74,7 +75,8 @@ def load_bytes(data: bytes, file: Path, environ: Mapping[str, str], today: dt.da
         return Loaded(None, tuple(flaws), ())
     tree, notices = modernise(source.tree)
     context = LoadContext(file.parent, environ)
-    broken = [report.problem(b.where, source.tree, b.expected, b.remedy) for b in broken_rules(tree)]
+    rules = (*broken_rules(tree), *broken_listeners(tree))
+    broken = [report.problem(b.where, source.tree, b.expected, b.remedy) for b in rules]
     config, wrong = _validate(tree, context, report)
     if config is not None:
         notices += advise(config, tree, today or dt.datetime.now(dt.UTC))
@@ -164,7 +166,7 @@ def _value_at(tree: object, where: Where) -> object:
             tree = tree[str(step)]
         elif isinstance(tree, tuple) and isinstance(step, int) and step < len(tree):
             tree = tree[step]
-        else:
+        elif not (isinstance(tree, str) and step == 0):  # one text where a list may stand
             return None
     return tree
 

@@ -18,7 +18,9 @@ from router.config.ciphers import DEFAULT, CipherSuites, known_names, parse_ciph
 from router.config.deny import Deny
 from router.config.domains import STRICT, DomainConfig, IdentityAwareDomain, MtlsDomain, XfccModeText, entry
 from router.config.error_template import ErrorTemplate
+from router.config.firewall import FirewallConfig
 from router.config.l7_policies import L7Policy
+from router.config.listeners import L7Config, ListenerConfig
 from router.config.pem import Certificates
 from router.config.scalars import (
     Bool,
@@ -89,8 +91,15 @@ class Config(BaseModel):
         True, "as in GoRouter: TLS clients are offered `h2` beside `http/1.1`, endpoints of `protocol: http2` reached over it"
     )
     enable_h2c: Bool = entry(False, "true: HTTP/2 on the plain port too, for clients that begin with its preface")
-    enable_proxy: Bool = entry(False, ("PROXY headers; `true` is an error until they work, for every request would break"))
+    enable_proxy: Bool = entry(False, "true: connections to `port` and `ssl_port` begin with a PROXY header; without it: reset")
+    proxy_protocol_trusted: tuple[Network, ...] | None = entry(
+        None, "networks whose PROXY headers `enable_proxy` believes; absent: everybody's, as in GoRouter, with a warning"
+    )
+    listeners: tuple[ListenerConfig, ...] = entry((), "ports beside these two, with routes of their own: L4, raw TCP, static L7")
+    l7: L7Config = entry(L7Config, "the HTTP side as a whole")
+    firewall: FirewallConfig = entry(FirewallConfig, "which clients may not connect, to whatever port")
     max_connections: Count = entry(20_000, ("connections a listener, 0: any number; each idle one costs up to 40 KiB"))
+    max_total_connections: Count = entry(0, "connections of all listeners together, 0: any number")
     max_handshakes: Count = entry(1_000, ("TLS handshakes in flight, 0: any number; each costs about 100 KiB"), lt=2**31)
     max_connections_per_address: Count = entry(0, ("connections a client address, 0: any number; a NAT is one address"))
     connection_rate: Count = entry(0, "new connections a second and listener, 0: any number")

@@ -59,22 +59,16 @@ def broken_rules(tree: Tree) -> list[Broken]:
     return [broken for rule in _RULES for broken in rule(tree)]
 
 
-def _mapping(value: object) -> Tree:
+def as_mapping(value: object) -> Tree:
     return value if isinstance(value, dict) else {}
 
 
-def _entries(tree: Tree) -> Iterator[tuple[Where, Tree]]:
+def domain_entries(tree: Tree) -> Iterator[tuple[Where, Tree]]:
     for key in ("mtls_domains", "domains"):
         items = tree.get(key)
         for index, item in enumerate(items if isinstance(items, tuple) else ()):
             if isinstance(item, dict):
                 yield (key, index), item
-
-
-def _proxy_protocol(tree: Tree) -> Iterator[Broken]:
-    if boolean(tree.get("enable_proxy")) is True:
-        remedy = "set it to false and let the balancer connect without PROXY headers; without them every request would break"
-        yield Broken(("enable_proxy",), "false: the PROXY protocol does not work yet", remedy)
 
 
 def _one_nats_user(tree: Tree) -> Iterator[Broken]:
@@ -84,7 +78,7 @@ def _one_nats_user(tree: Tree) -> Iterator[Broken]:
 
 
 def _nats_servers(tree: Tree) -> Iterator[Broken]:
-    if _mapping(tree.get("nats")).get("hosts") == ():
+    if as_mapping(tree.get("nats")).get("hosts") == ():
         yield Broken(("nats", "hosts"), "at least one server", ("list the servers, or remove the key for localhost"))
 
 
@@ -93,9 +87,9 @@ def _null_is_not_open(tree: Tree) -> Iterator[Broken]:
     for key in ("mtls_domains", "domains"):
         if key in tree and tree[key] is None:
             yield Broken((key,), "a list of domains", "remove the key, or list the domains")
-    for where, item in _entries(tree):
+    for where, item in domain_entries(tree):
         authorization = item.get("authorization")
-        config = _mapping(authorization).get("config")
+        config = as_mapping(authorization).get("config")
         suspects: list[tuple[Where, Tree]] = [(where, item)]
         if isinstance(authorization, dict):
             suspects.append(((*where, "authorization"), authorization))
@@ -112,15 +106,15 @@ def _null_is_not_open(tree: Tree) -> Iterator[Broken]:
 
 
 def _authorization(tree: Tree) -> Iterator[Broken]:
-    for where, item in _entries(tree):
-        authorization = _mapping(item.get("authorization"))
-        config = _mapping(authorization.get("config"))
+    for where, item in domain_entries(tree):
+        authorization = as_mapping(item.get("authorization"))
+        config = as_mapping(authorization.get("config"))
         at: Where = (*where, "authorization")
         if "orgs" in config and "spaces" in config:
             remedy = "keep one of the two; they are mutually exclusive"
             yield Broken((*at, "config"), (f"`{path_text(at)}.config.orgs` or `{path_text(at)}.config.spaces`"), remedy)
         enforcing = authorization.get("mode") == "cf_identity"
-        if enforcing and _mapping(item.get("xfcc")).get("identity_extractor") != "cf_ou":
+        if enforcing and as_mapping(item.get("xfcc")).get("identity_extractor") != "cf_ou":
             remedy = f"set {path_text(where)}.xfcc.identity_extractor: cf_ou; without an identity nobody could be admitted"
             yield Broken((*at, "mode"), "`cf_identity` only beside `xfcc.identity_extractor: cf_ou`", remedy)
         if not enforcing and {"orgs", "spaces"} & config.keys():
@@ -132,8 +126,8 @@ def _authorization(tree: Tree) -> Iterator[Broken]:
 
 
 def _xfcc(tree: Tree) -> Iterator[Broken]:
-    for where, item in _entries(tree):
-        form = item.get("xfcc_format") or _mapping(item.get("xfcc")).get("format")
+    for where, item in domain_entries(tree):
+        form = item.get("xfcc_format") or as_mapping(item.get("xfcc")).get("format")
         if form == "envoy" and item.get("forwarded_client_cert") == "always_forward":
             remedy = "with always_forward the router writes no header, so there is nothing to format: remove one of the two"
             yield Broken(
@@ -145,7 +139,7 @@ def _xfcc(tree: Tree) -> Iterator[Broken]:
 
 def _twice(tree: Tree) -> Iterator[Broken]:
     seen: dict[str, Where] = {}
-    for where, item in _entries(tree):
+    for where, item in domain_entries(tree):
         key = "domain" if "domain" in item else "name"
         text = item.get(key)
         pattern = canonical_pattern(text) if isinstance(text, str) else None
@@ -181,8 +175,8 @@ def _tls(tree: Tree) -> Iterator[Broken]:
             "`tls_pem` with at least one certificate",
             "add tls_pem, or set enable_ssl: false",
         )
-    if boolean(tree.get("disable_http")) is True and boolean(tree.get("enable_ssl")) is not True:
-        yield Broken(("disable_http",), "a listener", "set enable_ssl: true, or remove disable_http")
+    if boolean(tree.get("disable_http")) is True and boolean(tree.get("enable_ssl")) is not True and not tree.get("listeners"):
+        yield Broken(("disable_http",), "a listener", "set enable_ssl: true, remove disable_http, or add one to `listeners`")
     low, high = tree.get("min_tls_version", "TLSv1.2"), tree.get("max_tls_version", "TLSv1.3")
     if low in _VERSIONS and high in _VERSIONS and _VERSIONS.index(str(low)) > _VERSIONS.index(str(high)):
         yield Broken(("min_tls_version",), "at most max_tls_version", ("raise max_tls_version, or lower min_tls_version"))
@@ -193,8 +187,8 @@ def _tls(tree: Tree) -> Iterator[Broken]:
 
 
 def _health(tree: Tree) -> Iterator[Broken]:
-    status = _mapping(tree.get("status"))
-    tls = _mapping(status.get("tls"))
+    status = as_mapping(tree.get("status"))
+    tls = as_mapping(status.get("tls"))
     plain = boolean(status.get("enable_nontls_health_checks")) is not False and status.get("port") != 0
     if not plain and (not tls.get("certificate") or tls.get("port") == 0):
         remedy = "set status.enable_nontls_health_checks: true, or give status.tls.certificate and key"
@@ -208,7 +202,7 @@ def _sharding(tree: Tree) -> Iterator[Broken]:
 
 
 def _metrics_once(tree: Tree) -> Iterator[Broken]:
-    if _mapping(tree.get("metrics")).get("addr") and _mapping(tree.get("prometheus")).get("port"):
+    if as_mapping(tree.get("metrics")).get("addr") and as_mapping(tree.get("prometheus")).get("port"):
         yield Broken(
             ("metrics", "addr"),
             "`metrics.addr` or `prometheus.port`",
@@ -217,7 +211,6 @@ def _metrics_once(tree: Tree) -> Iterator[Broken]:
 
 
 _RULES: tuple[Callable[[Tree], Iterator[Broken]], ...] = (
-    _proxy_protocol,
     _one_nats_user,
     _nats_servers,
     _null_is_not_open,

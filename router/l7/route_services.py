@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from authz.deny import DenyLists, Network, denied_host
+from authz.deny import DenyLists, denied_host
+from authz.networks import Network
 from registry.endpoint import Endpoint
 from router.backend.dial import Dialer
 from router.backend.pool import IdlePool

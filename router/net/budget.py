@@ -8,13 +8,38 @@ new addresses share one count, so a flood of sources can be slowed but never cos
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Generic, Literal, TypeVar
 
 MAX_ADDRESSES: Final = 65536
 WINDOW_SECONDS: Final = 1.0
-_OTHERS: Final = ""
 
-Shed = Literal["max_connections", "per_address", "rate"]
+Key = TypeVar("Key")
+Shed = Literal["max_connections", "total", "per_address", "rate"]
+
+
+class Window(Generic[Key]):
+    """How often each key came in the current window of time. `total`: all together."""
+
+    __slots__ = ("_counts", "_ends", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._counts: dict[Key | None, int] = {}
+        self._ends = 0.0
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def count(self, key: Key, now: float, seconds: float) -> int:
+        """Count `key` once more; how often it has come by now. `seconds`: how long a window lasts."""
+        if now >= self._ends or now + seconds < self._ends:  # it is over, or windows have become shorter
+            self._counts.clear()
+            self.total = 0
+            self._ends = now + seconds
+        at = key if key in self._counts or len(self._counts) < MAX_ADDRESSES else None
+        count = self._counts[at] = self._counts.get(at, 0) + 1
+        self.total += 1
+        return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +52,34 @@ class BudgetLimits:
     rate_per_address: int = 0
 
 
-class Budget:
-    """What one listener has admitted."""
+class Total:
+    """What all listeners together have admitted, and may. `limit` 0: any number."""
 
-    def __init__(self, limits: BudgetLimits) -> None:
+    __slots__ = ("limit", "open")
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        self.open = 0
+
+
+class Budget:
+    """What one listener has admitted. `total`: shared with the others."""
+
+    def __init__(self, limits: BudgetLimits, total: Total | None = None) -> None:
         self.limits = limits
+        self._total = Total() if total is None else total
         self.open = 0
         self._held: dict[str, int] = {}
-        self._recent: dict[str, int] = {}
-        self._new = 0
-        self._window_ends = 0.0
+        self._recent: Window[str] = Window()
 
     def admit(self, address: str, now: float) -> Shed | None:
         """Count a new connection in, unless it is to be shed. `now`: seconds, monotonic."""
         limits = self.limits
         if limits.max_connections and self.open >= limits.max_connections:
             return "max_connections"
+        total = self._total
+        if total.limit and total.open >= total.limit:
+            return "total"
         if (limits.rate or limits.rate_per_address) and self._too_fast(address, now):
             return "rate"
         held = self._held.get(address, 0)
@@ -50,11 +87,13 @@ class Budget:
             return "per_address"
         self._held[address] = held + 1
         self.open += 1
+        total.open += 1
         return None
 
     def leave(self, address: str) -> None:
         """Count an admitted connection out."""
         self.open -= 1
+        self._total.open -= 1
         held = self._held.get(address, 0)
         if held > 1:
             self._held[address] = held - 1
@@ -62,14 +101,6 @@ class Budget:
             self._held.pop(address, None)
 
     def _too_fast(self, address: str, now: float) -> bool:
-        if now >= self._window_ends:
-            self._recent.clear()
-            self._new = 0
-            self._window_ends = now + WINDOW_SECONDS
-        if address not in self._recent and len(self._recent) >= MAX_ADDRESSES:
-            address = _OTHERS
-        count = self._recent.get(address, 0) + 1
-        self._recent[address] = count
-        self._new += 1
+        count = self._recent.count(address, now, WINDOW_SECONDS)
         limits = self.limits
-        return 0 < limits.rate < self._new or 0 < limits.rate_per_address < count
+        return 0 < limits.rate < self._recent.total or 0 < limits.rate_per_address < count

@@ -101,12 +101,17 @@ class Listener(Entrance):
 
     def close(self) -> None:
         """Stop listening; the kernel refuses new connections from now on."""
+        self.release().close()
+
+    def release(self) -> socket.socket:
+        """Accept no more; the socket still listens, for whoever takes it over."""
         self.pause()
         if self._resume is not None:
             self._resume.cancel()
-        self.sock.close()
+        return self.sock
 
     def _accept(self) -> None:
+        most = CLIENT_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         for _ in range(ACCEPTS_A_TURN):
             try:
                 sock, address = self.sock.accept()
@@ -116,7 +121,7 @@ class Listener(Entrance):
                 if error.errno in _EXHAUSTED:
                     self._rest()
                 return
-            if sock.fileno() >= CLIENT_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+            if sock.fileno() >= most:
                 reset(sock)
                 self._rest()
                 return

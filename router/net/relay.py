@@ -19,8 +19,10 @@ from router.net.deadline import NEVER
 
 HALF_CLOSED_SECONDS: Final = 2.0
 
-Ending = Literal["ended", "broken", "idle", "stalled", "denied", "drained"]
-"""Why a relay is over: the sides ended it, one broke, nothing moved, somebody took nothing; or whoever called `end` says so."""
+Ending = Literal["ended", "broken", "idle", "stalled", "late", "denied", "drained"]
+"""Why a relay is over: the sides ended it, one broke, nothing moved, somebody took nothing, it had its time in all; or whoever
+called `end` says so.
+"""
 
 
 class _Stalled(TimeoutError):

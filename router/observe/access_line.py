@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from router.observe.access_record import AccessRecord
+from router.observe.passthrough_record import PassthroughRecord, render_passthrough_json, render_passthrough_line
 from router.observe.quote import PLAIN, escape, quote
 from router.observe.timestamp import Timestamps
 
@@ -122,6 +123,11 @@ class Renderer:
         self._timestamps = Timestamps()
         self._texts: dict[str, bytes] = {}
         self.render: Callable[[AccessRecord], bytes] = self.render_json if options.format == "json" else self.render_line
+
+    def render_passthrough(self, record: PassthroughRecord) -> bytes:
+        """The line of a connection that was passed through, in the same format."""
+        render = render_passthrough_json if self._options.format == "json" else render_passthrough_line
+        return render(record, self._timestamps, hide_source=self._options.disable_log_source_ip)
 
     def render_line(self, record: AccessRecord) -> bytes:
         """GoRouter's line, without its line feed."""

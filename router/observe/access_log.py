@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from router.observe.access_line import AccessLogOptions, Renderer
 from router.observe.access_record import AccessRecord
+from router.observe.passthrough_record import PassthroughRecord
 from router.observe.sink import Sink
 
 __all__ = ["BATCH", "AccessLog", "AccessLogOptions", "AccessRecord"]
@@ -35,6 +36,7 @@ class AccessLog:
         self._share = options.sampling
         self._random = random
         self._pending: list[AccessRecord] = []
+        self._passed: list[PassthroughRecord] = []
 
     @property
     def dropped(self) -> int:
@@ -50,14 +52,22 @@ class AccessLog:
         if len(pending) >= BATCH or _said(record) > LONG:
             self.flush()
 
+    def add_passthrough(self, record: PassthroughRecord) -> None:
+        """Take the record of a connection that was passed through; it must not change afterwards."""
+        if self._share < 1.0 and record.ending == "ended" and self._random() >= self._share:
+            return
+        self._passed.append(record)
+        if len(self._passed) >= BATCH:
+            self.flush()
+
     def flush(self) -> None:
         """Format what was collected and hand it on. Never waits."""
-        records = self._pending
-        if not records:
+        records, passed = self._pending, self._passed
+        if not records and not passed:
             return
-        self._pending = []
+        self._pending, self._passed = [], []
         if self._sinks:
-            lines = list(map(self._renderer.render, records))
+            lines = [*map(self._renderer.render, records), *map(self._renderer.render_passthrough, passed)]
             for sink in self._sinks:
                 sink.write(lines)
 

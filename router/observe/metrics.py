@@ -44,6 +44,7 @@ class Metrics:
         self._define_requests(meters or {}, per_app=per_app)
         self._define_backends()
         self._define_doors()
+        self._define_passthrough()
         self._define_router()
         groups = ("2xx", "3xx", "4xx", "5xx")
         self.bytes_in = self.client_bytes.labels("in")
@@ -199,6 +200,19 @@ class Metrics:
             "certificate_expiry_seconds", "When a configured certificate ends, in epoch seconds.", "name"
         )
 
+    def _define_passthrough(self) -> None:
+        self.l4_connections = self._counters(
+            "l4_connections", "Connections passed through, by route and how they ended.", "route", "ending"
+        )
+        self.l4_open = self._sampled("gauge", "l4_open", "Connections passed through now.")
+        self.l4_bytes = self._counters("l4_bytes", "Bytes passed through, `in` from clients or `out` to them.", "direction")
+        self.l4_dial_seconds = self._histogram(
+            "l4_dial_seconds", "Seconds a connection to a backend of an L4 route took.", DIAL_BUCKETS
+        )
+        self.l4_dial_failures = self._counters(
+            "l4_dial_failures", "Attempts to reach a backend of an L4 route that failed, by reason.", "reason"
+        )
+
     def _define_router(self) -> None:
         self.connections_accepted = self._counters(
             "connections_accepted", "Client connections accepted, by listener.", "listener"
@@ -211,6 +225,13 @@ class Metrics:
         self.internal_errors = self._counter(
             "internal_errors", "Connections ended by an error in the router itself; each is logged."
         )
+        self.connections_blocked = self._counters(
+            "connections_blocked", "Client connections that the firewall refused, by listener and reason.", "listener", "reason"
+        )
+        self.hellos = self._counters(
+            "hellos", "ClientHellos read, by listener and what became of them: `passed_through`, `terminated`, or why neither.",
+            "listener", "outcome",
+        )  # fmt: skip
         self.client_bytes = self._counters("client_bytes", "Body bytes exchanged with clients, `in` or `out`.", "direction")
         self.config_reloads = self._counters("config_reloads", "Reloads of the configuration, by result.", "result")
         self.access_log_dropped = self._sampled(

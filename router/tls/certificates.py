@@ -125,6 +125,10 @@ class CertificateTable:
             return exact
         return self._by_name.get("*." + server_name.partition(".")[2], 0)
 
+    def bears(self, server_name: str) -> bool:
+        """Whether a certificate is for this very name, so that none stands in for it."""
+        return server_name in self._by_name or "*." + server_name.partition(".")[2] in self._by_name
+
     def may_answer(self, pattern: str) -> set[int]:
         """Indexes that `choose` can return for a host that the domain pattern (`*.suffix`: any depth) covers; none where there
         is no certificate, for then nobody can ask.

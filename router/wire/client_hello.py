@@ -7,7 +7,7 @@ policy.
 Refuses to know: sockets, domains, and everything else in the message. OpenSSL reads the same bytes again and
 judges them; its server name, put through ``read_server_name``, must equal the one found here.
 Sources: RFC 8446 sections 4.1.2, 4.2 and 5.1, RFC 5246 7.4.1.2 (TLS 1.2, same layout), RFC 6066 section 3,
-RFC 7301.
+RFC 7301, RFC 9849 (Encrypted Client Hello).
 
 Facts
 -----
@@ -21,6 +21,7 @@ Facts
 """
 
 import re
+import struct
 from typing import Final, NamedTuple
 
 from router.wire.malformed import Malformed
@@ -31,8 +32,11 @@ _HEADER_BEGINS: Final = b"\x16\x03"  # a handshake record, of any version that c
 _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = 0
 _ALPN: Final = 16
+_ENCRYPTED_HELLO: Final = 0xFE0D
 _HOST_NAME: Final = 0
 _MAX_RECORD: Final = 1 << 14
+
+_EXTENSION: Final = struct.Struct(">HH")  # type, length
 
 _NAME = re.compile(rb"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 _ADDRESS = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[?[0-9a-f.]*:[0-9a-f:.]*\]?")
@@ -40,11 +44,12 @@ _ADDRESS = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[?[0-9a-f.]*:[0-9a-f:.]*
 
 class ClientHello(NamedTuple):
     """What a client asked for. ``server_name``: lower case, without a final dot; ``size``: bytes of all its
-    records."""
+    records; ``ech``: another hello may be encrypted inside, or random bytes that look like one (RFC 9849)."""
 
     server_name: str | None
     alpn: tuple[bytes, ...]
     size: int
+    ech: bool = False
 
 
 def parse_client_hello(data: bytes) -> ClientHello | Malformed | None:
@@ -68,7 +73,7 @@ def parse_client_hello(data: bytes) -> ClientHello | Malformed | None:
     alpn = _read_protocols(extensions[_ALPN]) if _ALPN in extensions else ()
     if alpn is None:
         return Malformed("bad_alpn")
-    return ClientHello(name, alpn, message.size)
+    return ClientHello(name, alpn, message.size, _ENCRYPTED_HELLO in extensions)
 
 
 def read_server_name(name: bytes) -> str | Malformed | None:
@@ -108,6 +113,10 @@ class _Unfinished(NamedTuple):
 
 def _reassemble(data: bytes) -> _Message | _Unfinished | Malformed:
     """The first handshake message, out of its records."""
+    if data[:2] == _HEADER_BEGINS and data[5:6] == b"\x01":  # as nearly always: whole, and in one record
+        size = int.from_bytes(data[3:5])
+        if 4 < size <= _MAX_RECORD and len(data) >= size + 5 <= MAX_BYTES and int.from_bytes(data[6:9]) == size - 4:
+            return _Message(data[9 : size + 5], size + 5)
     parts: list[bytes] = []
     have, need, at = 0, 4, 0
     while have < need:
@@ -167,16 +176,17 @@ def _read_extensions(body: bytes) -> dict[int, bytes] | Malformed | None:
 
 def _split_extensions(block: bytes) -> dict[int, bytes] | Malformed:
     found: dict[int, bytes] = {}
-    at = 0
-    while at < len(block):
-        kind = int.from_bytes(block[at : at + 2])
-        end = at + 4 + int.from_bytes(block[at + 2 : at + 4])
-        if at + 4 > len(block) or end > len(block):
+    at, size = 0, len(block)
+    while at < size:
+        if at + 4 > size:
+            return Malformed("bad_extensions")
+        kind, length = _EXTENSION.unpack_from(block, at)
+        start, at = at + 4, at + 4 + length
+        if at > size:
             return Malformed("bad_extensions")
         if kind in found:
             return Malformed("two_names" if kind == _SERVER_NAME else "bad_extensions")
-        found[kind] = block[at + 4 : end]
-        at = end
+        found[kind] = block[start:at]
     return found
 
 

@@ -12,14 +12,13 @@ from authz.decision import Check, Deny
 from authz.deny import (
     NO_DENY,
     DenyLists,
-    Network,
     bars,
     denied_address,
     denied_caller,
     denied_host,
     denied_request,
-    plain_network,
 )
+from authz.networks import Network, plain_network
 from authz.policy import NO_POLICY
 from identity.caller import Caller, Guid
 from identity.certificate import IdentityError

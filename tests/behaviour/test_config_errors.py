@@ -214,9 +214,9 @@ def test_what_is_legal_but_unwise_is_a_warning_and_no_error(tmp_path: Path, good
     assert "`full.test` is served here but not claimed by the domain `*.full.test`: it is open" in warnings["tls_pem[0]"]
 
 
-@pytest.mark.parametrize("config", [{"enable_proxy": True}, {"prot": 80}, {"mtls_domains": None}])
+@pytest.mark.parametrize("config", [{"enable_proxy": True, "proxy_protocol_trusted": []}, {"prot": 80}, {"mtls_domains": None}])
 def test_a_key_whose_missing_effect_would_open_or_break_traffic_is_an_error(tmp_path: Path, config: dict[str, Any]) -> None:
-    """R250, R272, decision 13: not yet working, misspelt, or a lock without bolts."""
+    """R250, R272, decision 13: trust in nobody, misspelt, or a lock without bolts."""
     assert vestibule("check", "-c", write(tmp_path, config)).returncode == 1
 
 

@@ -124,7 +124,7 @@ def test_certificates_named_by_path_are_read_again(make_router: MakeRouter, tmp_
     "broken",
     [
         {"no_such_key": 1}, {"endpoint_timeout": "soon"}, {"mtls_domains": [{"domain": "x.example"}]},
-        {"enable_proxy": True}, {"mtls_domains": [{"domain": "a.*.example", "ca_certs": "x"}]},
+        {"enable_proxy": True, "proxy_protocol_trusted": []}, {"mtls_domains": [{"domain": "a.*.example", "ca_certs": "x"}]},
     ],
     ids=["unknown key", "value", "domain without CA", "enable_proxy", "pattern"],
 )  # fmt: skip

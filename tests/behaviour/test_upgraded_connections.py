@@ -307,7 +307,7 @@ def test_a_drain_gives_upgraded_connections_until_its_deadline(make_yard: MakeYa
         assert client_ended(strict)
     assert yard.router.wait_exit() == 0
     assert [json.loads(line)["status"] for line in yard.router.access_log] == [101, 101]
-    yard.router.wait_for_event("upgrades-drained")
+    yard.router.wait_for_event("relays-drained")
 
 
 def test_a_drain_is_over_when_the_last_upgraded_connection_has_ended(make_yard: MakeYard) -> None:

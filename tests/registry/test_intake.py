@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.endpoint import Endpoint
+from registry.hostname import Host
 from registry.intake import REGISTER, UNREGISTER, Intake, IntakeLimits
 from registry.ledger import Ledger, LedgerSettings
 from registry.message import MAX_BYTES
@@ -42,6 +44,17 @@ def test_a_registration_becomes_a_route() -> None:
     assert (True, {"a.example"}) == (desk.take(app("A.example")), desk.routes)
     assert desk.metrics.counts == {("registry_message", "emitter", "added"): 1, ("registered_at",): 1}
     assert [e[:2] for e in desk.log.events] == [("info", "route-registered"), ("info", "endpoint-registered")]
+
+
+def test_a_registration_for_a_host_of_the_configuration_is_counted_and_ignored() -> None:
+    """K15: the configuration wins; the log says so, held back in a flood, and an unregistration takes nothing."""
+    desk = Desk()
+    desk.ledger.hold({Host("a.example"): (Endpoint("10.9.0.1", 443),)}, 0.0)
+    assert (False, {"a.example"}) == (desk.take(app("a.example")), desk.routes)
+    assert desk.metrics.counts == {("registry_message", "emitter", "held"): 1}
+    assert [e[1] for e in desk.log.events] == ["registration-ignored"]
+    assert not desk.take(app("a.example"), UNREGISTER)
+    assert [e[1] for e in desk.log.events] == ["registration-ignored", "endpoint-not-unregistered"]
 
 
 def test_a_heartbeat_changes_nothing_and_is_not_logged() -> None:

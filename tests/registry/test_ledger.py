@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from authz.policy import NO_POLICY, PoolPolicy, conjunction
 from registry.endpoint import Endpoint, Pool
+from registry.hostname import Host
 from registry.ledger import Change, Ledger, LedgerSettings, What
 from registry.route_limits import RouteLimits
 from registry.table import RouteTable
@@ -402,6 +403,104 @@ def test_messages_of_other_segments_are_ignored(mode: str, carried: set[str]) ->
     assert ignored == [segment not in carried for segment in ("", "s1", "s2")]
 
 
+# Hosts that the operator holds
+
+
+def endpoint(number: int, **more: Any) -> Endpoint:
+    return Endpoint(f"10.9.0.{number}", 443, **more)
+
+
+def hold(routes: Ledger, *endpoints: Endpoint, host: str = "a.b", now: float = 0.0) -> Change:
+    return routes.hold({Host(host): endpoints} if endpoints else {}, now)
+
+
+def test_what_the_operator_holds_is_a_route_like_any_other() -> None:
+    """K15: found by its host, at every path, with the endpoints in the operator's order."""
+    routes = ledger()
+    change = hold(routes, endpoint(1), endpoint(2))
+    assert (kinds(change), change.new_routes, change.routing) == ([What.REGISTERED] * 2, ("a.b",), True)
+    assert listed(routes.publish()) == {"a.b": ["10.9.0.1:443", "10.9.0.2:443"]}
+    assert pool(routes, "a.b", "/any/path").policy is NO_POLICY
+
+
+def test_no_message_touches_a_held_host() -> None:
+    """K15: the configuration wins, whatever is said and in whatever order; paths below the host and the very address too."""
+    routes = ledger()
+    hold(routes, endpoint(1))
+    before = routes.publish()
+    change = register(routes, "a.b", "A.b/x")
+    assert (kinds(change), change.routing, change.new_routes) == ([What.HELD] * 2, False, ())
+    assert kinds(unregister(routes, "a.b", host="10.9.0.1", port=443)) == [What.HELD]
+    assert routes.publish() is before
+
+
+def test_only_the_held_uri_of_a_message_is_ignored_and_it_is_read_again() -> None:
+    """So that the route is there with the next message once the operator lets go."""
+    routes = ledger()
+    hold(routes, endpoint(1))
+    data = registration("a.b", "c.d")
+    assert kinds(routes.register(parsed(data), data, 0.0)) == [What.REGISTERED, What.HELD]
+    assert not routes.heartbeat(data, 1.0)
+    assert kinds(routes.register(parsed(data), data, 1.0)) == [What.REFRESHED, What.HELD]
+    change = hold(routes)
+    assert (change.gone_routes, listed(routes.publish())) == (("a.b",), {"c.d": ["10.0.0.1:8080"]})
+    assert routes.register(parsed(data), data, 2.0).new_routes == ("a.b",)
+    assert routes.heartbeat(data, 3.0)
+
+
+def test_holding_a_host_ends_what_was_registered_for_it() -> None:
+    """With its paths; bytes that were a heartbeat for it are read again, and then are ignored."""
+    routes = ledger()
+    data = registration("a.b", "a.b/x", "c.d")
+    routes.register(parsed(data), data, 0.0)
+    change = hold(routes, endpoint(1))
+    assert (change.routing, change.gone_routes) == (True, ("a.b/x",))
+    assert listed(routes.publish()) == {"c.d": ["10.0.0.1:8080"], "a.b": ["10.9.0.1:443"]}
+    assert not routes.heartbeat(data, 1.0)
+    assert kinds(routes.register(parsed(data), data, 1.0)) == [What.REFRESHED, What.HELD, What.HELD]
+
+
+def test_a_wildcard_around_a_held_host_is_not_held() -> None:
+    """Exact comes before wildcard, as for all routes."""
+    routes = ledger()
+    hold(routes, endpoint(1))
+    register(routes, "*.b")
+    assert [e.address for e in pool(routes, "a.b").endpoints] == ["10.9.0.1:443"]
+    assert [e.address for e in pool(routes, "z.b").endpoints] == ["10.0.0.1:8080"]
+
+
+def test_nothing_makes_a_held_endpoint_go() -> None:
+    """Neither silence nor a failure: nobody would register it again."""
+    routes = ledger()
+    hold(routes, endpoint(1, ttl=1.0), endpoint(2, tls=True, san="x", ttl=1.0))
+    before = routes.publish()
+    assert not routes.prune(1e9).routing
+    assert not routes.remove_endpoint("a.b", pool(routes, "a.b").endpoints[1], 0.0).routing
+    assert routes.publish() is before
+
+
+def test_holding_the_same_again_changes_nothing() -> None:
+    """A reload that changes something else publishes no table."""
+    routes = ledger()
+    hold(routes, endpoint(1), endpoint(2))
+    before = routes.publish()
+    change = hold(routes, endpoint(1), endpoint(2), now=5.0)
+    assert (change.routing, change.new_routes, change.gone_routes) == (False, (), ())
+    assert routes.publish() is before
+
+
+def test_another_list_of_endpoints_keeps_the_pulse_of_those_that_stay() -> None:
+    """What is in flight or marked goes on being counted; the others go, new ones come."""
+    routes = ledger()
+    hold(routes, endpoint(1), endpoint(2))
+    kept = pool(routes, "a.b").endpoints[1].pulse
+    assert hold(routes, endpoint(2)).routing
+    assert hold(routes, endpoint(2), endpoint(3)).routing
+    found = pool(routes, "a.b").endpoints
+    assert [e.address for e in found] == ["10.9.0.2:443", "10.9.0.3:443"]
+    assert found[0].pulse is kept
+
+
 # Against a naive model
 
 
@@ -496,3 +595,33 @@ def test_a_route_without_options_has_the_constant_policy() -> None:
     routes = ledger()
     register(routes, "a.b", options=json.loads("{}"))
     assert pool(routes, "a.b").policy is NO_POLICY
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["hold a.b", "hold c.d", "free", "register", "unregister", "prune"]), st.integers(0, 5)),
+        max_size=20,
+    ),
+    st.lists(messages(), min_size=6, max_size=6),
+)
+def test_a_held_host_has_the_operators_endpoints_after_anything(steps: list[tuple[str, int]], known: list[bytes]) -> None:
+    """K15: whatever the order of messages and reloads, and a table is published exactly when routing changed."""
+    routes, held, now = ledger(), "", 0.0
+    for what, which in steps:
+        now += 10.0
+        before, data = routes.publish(), known[which]
+        match what:
+            case "register":
+                change = Change() if routes.heartbeat(data, now) else routes.register(parsed(data), data, now)
+            case "unregister":
+                change = routes.unregister(parsed(data), now)
+            case "prune":
+                change = routes.prune(now)
+            case _:
+                held = what.removeprefix("hold ").removeprefix("free")
+                change = hold(routes, *([endpoint(1)] if held else []), host=held, now=now)
+        assert change.routing == (routes.publish() is not before)
+        if held:
+            table = routes.publish()
+            assert [key for key in listed(table) if key.partition("/")[0] == held] == [held]
+            assert listed(table)[held] == ["10.9.0.1:443"]

@@ -13,20 +13,29 @@ from registry.ledger import Ledger, LedgerSettings
 from registry.message import RegistryMessage, parse_message
 from registry.table import RouteTable
 from router.config.compile import compile_config
+from router.config.compile_l4 import L4Settings, compile_l4
 from router.config.model import Config
 from router.connection import Connections
 from router.downstream import Downstream
+from router.l4.live import L4Live
+from router.l4.passthrough import L4Door
+from router.l4.pipes import Pipes
+from router.l4.relay import Plumbing
 from router.l7.serve import serve
 from router.l7.state import Router
+from router.l7_door import L7Door
 from router.live import Live
 from router.net.budget import Budget, BudgetLimits
 from router.net.deadline import Wheel
+from router.net.doorstep import Doorstep
+from router.net.edges import Edges
 from router.net.listener import Listener, bind
 from router.observe.access_log import AccessLog
 from router.observe.access_record import AccessRecord
 from router.observe.health import Health
 from router.observe.log import Logger
 from router.observe.metrics import Metrics
+from router.observe.passthrough_record import PassthroughRecord
 from tests.router.config.support import config as config_of
 from tests.support.backend import EchoBackend
 from tests.support.certs import authority
@@ -58,8 +67,13 @@ class Records:
     def __init__(self) -> None:
         self.records: list[AccessRecord] = []
 
+        self.passed: list[PassthroughRecord] = []
+
     def add(self, record: AccessRecord) -> None:
         self.records.append(record)
+
+    def add_passthrough(self, record: PassthroughRecord) -> None:
+        self.passed.append(record)
 
 
 class Desk:
@@ -85,9 +99,21 @@ class Desk:
             self.health,
             lambda key, endpoint: self.pruned.append((key, endpoint)),
         )
-        self.connections = Connections(self.live, self._serve, self.wheel, self.loop, self.metrics, cast("Logger", self.log))
+        log = cast("Logger", self.log)
+        self.edges, doorstep = Edges(self.loop), Doorstep(self.loop)
+        self.l4_live = L4Live(self._settings(), self.live.snapshot.limits)
+        self.pipes = Pipes()
+        self.l4 = L4Door(
+            Plumbing(self.loop, self.wheel, self.edges, self.pipes), self.metrics, cast("AccessLog", self.records), log
+        )
+        self.door = L7Door(self.live, self._serve, doorstep, self.wheel, self.loop, self.metrics, log)
+        self.router.connect_inside = self.door.connect_inside
+        self.connections = Connections(
+            self.l4_live, self.l4, self.door, doorstep, self.edges, self.wheel, self.loop, self.metrics, log
+        )
         self.seen: list[Downstream] = []
         self.budget = Budget(BudgetLimits())
+        self.more: list[Listener] = []
         self.plain, self.tls = self._listen("http", tls=False), self._listen("https", tls=True)
 
     def adopt(self, config: Config) -> None:
@@ -95,7 +121,8 @@ class Desk:
         old = self.live.snapshot
         self.live.snapshot = compile_config(config, old.generation + 1, self.loop, self.wheel, old)
         old.retire(self.live.snapshot)
-        self.connections.judge_again()
+        self.l4_live.adopt(self._settings(), self.live.snapshot.limits)
+        self.door.judge_again()
 
     def register(self, host: str, backend: EchoBackend | int, /, **more: Any) -> None:
         parsed = parse_message(json.dumps(message(host, backend=backend, **more)).encode())
@@ -134,6 +161,9 @@ class Desk:
         self.seen.append(downstream)
         await serve(downstream, self.router)
 
+    def _settings(self) -> L4Settings:
+        return compile_l4(self.live.snapshot.config)
+
     def _listen(self, name: str, *, tls: bool) -> Listener:
         listener = Listener(
             name,
@@ -148,12 +178,23 @@ class Desk:
         listener.open()
         return listener
 
+    def listen(self, plan: str) -> Listener:
+        """Open the listener of this plan (`tls:8443`), on a port that is free."""
+        kind = self.l4_live.plans[plan].kind
+        made = self._listen(plan, tls=kind in ("tls", "ssl_port"))
+        self.more.append(made)
+        return made
+
     async def close(self) -> None:
+        for listener in self.more:
+            listener.close()
         self.plain.close()
         self.tls.close()
         self.connections.abort()
         await self.connections.wait_closed(self.loop.time() + 5)
         self.live.snapshot.retire()
+        self.edges.close()
+        self.pipes.close()
         self.wheel.close()
 
 

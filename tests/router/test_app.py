@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from router.app import App
+from router.config.compile_l4 import compile_l4
 from router.config.load import load
+from router.live import Live
 from router.observe.log import Output
 from tests.conftest import OPEN, MakeRouter
 from tests.router.desk import in_thread
@@ -92,13 +94,18 @@ async def alive(make_router: MakeRouter, wait_for: str = "router-healthy", **con
     assert life.events("task-failed") == []
 
 
+def live(life: Life) -> Live:
+    assert life.app._l7 is not None
+    return life.app._l7.live
+
+
 async def register(life: Life, backend: EchoBackend, nats_port: int) -> None:
     def publish() -> None:
         with NatsConnection(nats_port) as nats:
             nats.publish("router.register", json.dumps(message(HOST, backend=backend)).encode())
 
     await in_thread(publish)
-    await until(lambda: life.app._live.table.lookup(HOST, "/"), "the route")
+    await until(lambda: live(life).table.lookup(HOST, "/"), "the route")
 
 
 async def test_a_router_starts_serves_and_stops(make_router: MakeRouter, backend: EchoBackend, nats_server: NatsServer) -> None:
@@ -124,10 +131,10 @@ async def test_a_port_that_is_taken_is_an_error_before_anything_listens(make_rou
     with socket.socket(socket.AF_INET6) as taken:
         taken.bind(("::", 0))
         taken.listen()
-        config = life.app._live.snapshot.config.model_copy(update={"ssl_port": taken.getsockname()[1]})
+        config = live(life).snapshot.config.model_copy(update={"ssl_port": taken.getsockname()[1]})
         with pytest.raises(OSError, match="in use"):
-            life.app._sync_listeners(config, {})
-    assert life.app._listeners == {}
+            life.app._listening.sync(compile_l4(config), {})
+    assert list(life.app._listening) == []
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", process.port))
     life.app._access_log.close(1.0)
@@ -147,7 +154,7 @@ async def test_a_reload_takes_whole_effect_and_keeps_connections(
                 free.bind(("127.0.0.1", 0))
                 new_tls = free.getsockname()[1]
             await life.reload(ssl_port=new_tls, max_request_header_bytes=2048)
-            assert life.app._live.snapshot.generation == 2
+            assert live(life).snapshot.generation == 2
             big = [("X-Big", "x" * 3000)]
             assert (await in_thread(lambda: client.request(HOST, headers=big))).status == 431
         with pytest.raises(ConnectionRefusedError):
@@ -164,9 +171,9 @@ async def test_a_reload_takes_whole_effect_and_keeps_connections(
 async def test_a_reload_that_fails_changes_nothing(make_router: MakeRouter, changes: dict[str, Any]) -> None:
     """Attack 25: the old configuration stays, loudly."""
     async with alive(make_router) as life:
-        before = life.app._live.snapshot
+        before = live(life).snapshot
         await life.reload(**changes)
-        assert life.app._live.snapshot is before
+        assert live(life).snapshot is before
         assert life.events("config-reload-failed")
         assert life.events("config-problem")
         assert await in_thread(life.process.metric_values, "config_reloads") == {'result="error"': 1}
@@ -175,12 +182,12 @@ async def test_a_reload_that_fails_changes_nothing(make_router: MakeRouter, chan
 async def test_a_reload_to_a_port_that_is_taken_changes_nothing(make_router: MakeRouter) -> None:
     """The old ports stay open."""
     async with alive(make_router) as life:
-        before = life.app._live.snapshot
+        before = live(life).snapshot
         with socket.socket(socket.AF_INET6) as taken:
             taken.bind(("::", 0))
             taken.listen()
             await life.reload(port=taken.getsockname()[1])
-        assert life.app._live.snapshot is before
+        assert live(life).snapshot is before
         (failed,) = life.events("config-reload-failed")
         assert "in use" in failed["reason"]
         socket.create_connection(("127.0.0.1", life.process.port)).close()
@@ -202,7 +209,7 @@ async def test_a_drain_refuses_newcomers_and_lets_requests_finish(
         backend.script(slow)
         answer = asyncio.get_running_loop().create_task(in_thread(get, life.process.port, HOST))
         await life.heard("drain-started")
-        await until(lambda: all(one.sock.fileno() < 0 for one in life.app._listeners.values()), "the closed ports")
+        await until(lambda: all(one.sock.fileno() < 0 for one in life.app._listening), "the closed ports")
         assert await in_thread(life.process.health) == 503
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", life.process.port))

@@ -7,16 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from router.config.compile import CompileError
+from router.config.compile_error import CompileError
 from router.config.load import load_bytes
 from router.config.model import Config
-from router.limits import Limits
 from router.observe.access_record import AccessRecord
 from router.observe.sink import FileTarget, Sink
 from router.parts import (
     NEEDS_RESTART,
     access_log,
-    budget_limits,
     ledger_settings,
     nats_settings,
     needs_restart,
@@ -61,13 +59,6 @@ def test_registrations_are_kept_and_heard_as_the_file_says() -> None:
     assert (ledger.sharding_mode, ledger.isolation_segments, ledger.empty_pool_timeout) == ("segments", frozenset({"a"}), 3.0)
     assert (subscriber.stale_threshold, subscriber.register_interval) == (60.0, 7.0)
     assert (subscriber.max_options, subscriber.index) == (99, 4)
-
-
-def test_each_limit_of_connections_reaches_its_own_budget() -> None:
-    """Rates in all and of one address are two limits."""
-    limits = budget_limits(Limits.from_config(config(max_connections=1, max_connections_per_address=2, connection_rate=3,
-                                                     connection_rate_per_address=4)))  # fmt: skip
-    assert (limits.max_connections, limits.per_address, limits.rate, limits.rate_per_address) == (1, 2, 3, 4)
 
 
 def test_a_key_that_is_none_is_found_before_the_start() -> None:

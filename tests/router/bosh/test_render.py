@@ -7,8 +7,9 @@ import pytest
 from registry.source import read_source
 from router.bosh.release import CONFIG
 from router.bosh.render import Rendered, Text, render
-from router.config.compile import CompileError
+from router.config.compile_error import CompileError
 from tests.support.certs import authority
+from tests.support.rendered import BOSH
 
 MANIFEST = """\
 name: cf
@@ -38,6 +39,17 @@ def rendered(tmp_path: Path, *ops: str, manifest: str = MANIFEST, **variables: o
     values = {"password": "secret", "ca": {"certificate": authority("instances").pem}, **variables}
     texts = [Text(f"ops-{number}.yml", text.encode()) for number, text in enumerate(ops)]
     return render(Text("deployment.yml", manifest.encode()), texts, values, "vestibule", None, tmp_path / "job", {})
+
+
+@pytest.mark.parametrize("group", ["edge", "origin"])
+def test_edge_and_origin_render_without_a_word(tmp_path: Path, group: str) -> None:
+    """R138: two hops in one deployment; an edge without L7 misses no NATS."""
+    file = BOSH / "examples/edge-and-origin/deployment.yml"
+    own = authority("server").issue_server("*.apps.example.com")
+    pair = {"certificate": own.chain_pem, "private_key": own.key_pem}
+    values = {"router_status_password": "secret", "nats_password": "secret", "router_ssl": pair}
+    done = render(Text(str(file), file.read_bytes()), [], values, "vestibule", group, tmp_path / "job", {})
+    assert (done.problems, done.warnings) == ((), ())
 
 
 def test_a_good_deployment_becomes_the_files(tmp_path: Path) -> None:
@@ -78,13 +90,13 @@ def test_a_bad_combination_is_rejected_with_its_whole_path(
 
 def test_problems_of_properties_and_of_values_come_together(tmp_path: Path) -> None:
     """Unknown names, bad values, contradictions: one run tells all."""
-    wrong = MANIFEST.replace("trusted_proxies: []", "prot: 1, enable_proxy: true, drain_wait: soon").replace(
-        "router:\n        prot: 1, enable_proxy: true, drain_wait: soon\n        status: {password: ((password))}",
-        "router: {prot: 1, enable_proxy: true, drain_wait: soon, tls_port: 99999}",
+    wrong = MANIFEST.replace("trusted_proxies: []", "prot: 1, disable_http: true, drain_wait: soon").replace(
+        "router:\n        prot: 1, disable_http: true, drain_wait: soon\n        status: {password: ((password))}",
+        "router: {prot: 1, disable_http: true, drain_wait: soon, tls_port: 99999}",
     )
     done = rendered(tmp_path, manifest=wrong)
     assert {(one.line, one.path) for one in done.problems} == {
-        (8, "router.prot"), (8, "router.enable_proxy"), (8, "router.drain_wait"), (8, "router.tls_port"),
+        (8, "router.prot"), (8, "router.disable_http"), (8, "router.drain_wait"), (8, "router.tls_port"),
     }  # fmt: skip
 
 

@@ -23,10 +23,10 @@ def test_a_good_file_exits_0(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_a_bad_file_exits_1_with_every_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """R272, K20: refused before start, all at once."""
-    assert check(tmp_path, "prot: 80\nenable_proxy: true\n") == 1
+    assert check(tmp_path, "prot: 80\nenable_ssl: true\n") == 1
     shown = capsys.readouterr().out
     assert f"{tmp_path}/router.yml:1: error: prot" in shown
-    assert f"{tmp_path}/router.yml:2: error: enable_proxy" in shown
+    assert f"{tmp_path}/router.yml:2: error: enable_ssl" in shown
     assert shown.endswith("would not start: 2 errors, 0 warnings\n")
 
 

@@ -14,6 +14,7 @@ ENFORCED: dict[str, Any] = {"xfcc": {"identity_extractor": "cf_ou"}, "authorizat
 OF_ONE_ORG: dict[str, Any] = ENFORCED | {"authorization": {"mode": "cf_identity", "config": {"orgs": ["o"]}}}
 TWO_HOSTS = {"nats": {"hosts": [{"hostname": "a"}, {"hostname": "b"}]}}
 SERVER = EAST.issue_server("a.example", "b.example")
+L4 = {"port": 8443, "kind": "tls", "routes": [{"hostname": "db.example", "backends": ["10.0.0.7:5432"]}]}
 PAIR = {"cert_chain": SERVER.chain_pem, "private_key": SERVER.key_pem}
 
 
@@ -33,6 +34,7 @@ def differences(old: dict[str, Any] | str, new: dict[str, Any] | str) -> list[Di
         ({"endpoint_timeout": "15m"}, {"endpoint_timeout": "900s"}),
         ("port: 81\nssl_port: 82\n", "# a comment\nssl_port: 82\nport: 81\n"),
         ({"trusted_proxies": ["10.0.0.0/8", "::1"]}, {"trusted_proxies": ["::1", "10.0.0.0/8"]}),
+        ({"firewall": {"blocked_ips": ["::1", "::2"]}}, {"firewall": {"blocked_ips": ["::2", "::1"]}}),
         ({"ca_certs": [EAST.pem, WEST.pem]}, {"ca_certs": [WEST.pem + "# east\n" + EAST.pem]}),
         ({"mtls_domains": [domain("*.a", EAST.pem + WEST.pem)]}, {"mtls_domains": [domain("*.a", WEST.pem + "\n" + EAST.pem)]}),
     ],
@@ -51,6 +53,12 @@ def test_what_means_the_same_is_no_difference(old: dict[str, Any] | str, new: di
         ({}, {"logging": {"level": "debug"}}, ("logging.level", "info", "debug")),
         ({}, {"isolation_segments": ["a", "b"]}, ("isolation_segments", "(nothing)", "a, b")),
         ({"metrics": {"addr": "127.0.0.1:9"}}, {}, ("metrics.addr", "127.0.0.1:9", "(absent)")),
+        ({}, {"listeners": [L4]}, ("listeners[8443]", "(absent)", "port: 8443, kind: tls, routes: db.example")),
+        (
+            {"listeners": [L4]}, {"listeners": [{**L4, "routes": [{"hostname": "db.example", "backends": ["[fd00::7]:5432"]}]}]},
+            ("listeners[8443].routes[db.example].backends", "10.0.0.7:5432", "[fd00::7]:5432"),
+        ),
+        ({}, {"firewall": {"blocked_ips": ["192.0.2.7"]}}, ("firewall.blocked_ips", "(nothing)", "192.0.2.7/32")),
         ({}, {"prometheus": {"enabled": False}}, ("prometheus.enabled", "(absent)", "false")),
         (
             TWO_HOSTS,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from identity.caller import Guid
-from router.config.compile import CompileError, compile_config, compile_domains, compile_open_policy
+from router.config.compile import compile_config, compile_domains, compile_open_policy
+from router.config.compile_error import CompileError
 from router.config.model import Config
 from router.l7.route_service_seal import Seal
 from router.live import Snapshot
@@ -65,6 +66,45 @@ def test_domains_and_their_policies_come_without_a_tls_context() -> None:
     assert list(policies) == [f"*.{EAST}"]
     assert policies[domain.pattern].fingerprint == domain.client_policy
     assert compile_open_policy(config).mode == "none"
+
+
+async def test_a_static_route_is_served_with_its_own_certificate_and_by_nobody_elses() -> None:
+    """R104, R109: exactly its host; the default stays the first of `tls_pem`, and a domain's door stays a domain's door."""
+    host = f"static.{EAST}"
+    own = EAST_CA.issue_server(f"*.{EAST}")
+    route = {"hostname": host, "mode": "l7", "tls_cert": own.chain_pem, "tls_key": own.key_pem, "backends": ["10.0.0.7:80"]}
+    listener = {
+        "port": 8443,
+        "kind": "tls",
+        "routes": [{**route, "l7_policies": [{"type": "required_header", "value": "X-Key"}]}],
+    }
+    made = compiled(settings(listeners=[listener]))
+    certificates = made.contexts.certificates
+    assert certificates.certificates[certificates.choose(host)].chain[0] == own.certificate
+    assert certificates.choose(None) == 0
+    assert certificates.certificates[certificates.choose(f"other.{EAST}")].chain[0] != own.certificate
+    chosen = made.contexts.choose(host)
+    assert chosen.domain is not None
+    assert chosen.policy.mode == "require"
+    assert made.l7_policies is not None
+    assert made.l7_policies.broken(host, "/", [], frozenset()) is not None
+    assert made.l7_policies.broken(f"other.{EAST}", "/", [], frozenset()) is None
+
+
+async def test_a_tls_listener_needs_no_tls_port_of_gorouters() -> None:
+    """R59: its routes bring their certificates."""
+    own = EAST_CA.issue_server("static.example")
+    route = {
+        "hostname": "static.example",
+        "mode": "l7",
+        "tls_cert": own.chain_pem,
+        "tls_key": own.key_pem,
+        "backend": "10.0.0.7:80",
+    }
+    listener = {"port": 8443, "kind": "tls", "routes": [route]}
+    made = compiled(settings(listeners=[listener], enable_ssl=False, tls_pem=[], mtls_domains=[]))
+    assert made.contexts.certificates.bears("static.example")
+    assert not made.contexts.certificates.bears("other.example")
 
 
 async def test_a_domain_without_crls_checks_none() -> None:

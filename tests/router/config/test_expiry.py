@@ -22,6 +22,11 @@ def pair(end: dt.datetime) -> dict[str, str]:
     return {"cert_chain": server.chain_pem, "private_key": server.key_pem}
 
 
+def route(own: dict[str, str], mode: str, hostname: str = "a.example") -> dict[str, Any]:
+    certificate = {"tls_cert": own["cert_chain"], "tls_key": own["private_key"]}
+    return {"hostname": hostname, "mode": mode, "backends": ["10.0.0.7:443"], **certificate}
+
+
 def said(mapping: dict[str, Any]) -> list[tuple[str, str]]:
     found = loaded({"trusted_proxies": [], **mapping})
     assert found.problems == ()
@@ -58,11 +63,13 @@ def test_every_place_of_a_certificate_is_looked_at() -> None:
             "mtls_domains": [{"domain": "*.a.example", "ca_certs": authority}],
             "domains": [{"domain": "*.b.example", "ca_certs": authority}],
             "client_ca_certs": authority,
+            "listeners": [{"port": 9443, "kind": "tls", "routes": [route(own, "l7"), route(own, "l4", "b.example")]}],
             "ca_certs": [AUTHORITY.pem, authority],
         }
     )
     assert sorted(path for path, _ in found) == [
-        "backends.cert_chain", "ca_certs[1]", "client_ca_certs", "domains[0].ca_certs", "mtls_domains[0].ca_certs",
+        "backends.cert_chain", "ca_certs[1]", "client_ca_certs", "domains[0].ca_certs", "listeners[0].routes[0].tls_cert",
+        "mtls_domains[0].ca_certs",
         "nats.ca_certs", "nats.cert_chain", "prometheus.ca_path", "prometheus.cert_path", "status.tls.certificate",
         "tls_pem[0].cert_chain",
     ]  # fmt: skip

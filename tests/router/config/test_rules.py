@@ -39,8 +39,6 @@ AT = "mtls_domains[0]"
         (domain(allowed_sources={"any": True}), f"{AT}.allowed_sources"),
         (domain(mtls_allowed_sources={"apps": ["a"]}), f"{AT}.mtls_allowed_sources"),
         (domain(mtls_allowed_apps="a"), f"{AT}.mtls_allowed_apps"),
-        ({"enable_proxy": True}, "enable_proxy"),
-        ({"enable_proxy": "yes"}, "enable_proxy"),
         ({"enable_ssl": True}, "enable_ssl"),
         ({"disable_http": True}, "disable_http"),
         ({"min_tls_version": "TLSv1.3", "max_tls_version": "TLSv1.2"}, "min_tls_version"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.net import budget
-from router.net.budget import Budget, BudgetLimits
+from router.net.budget import Budget, BudgetLimits, Total, Window
 
 ADDRESSES = st.sampled_from(["a", "b", "c"])
 LIMITS = st.builds(BudgetLimits, st.integers(0, 4), st.integers(0, 3), st.integers(0, 5), st.integers(0, 3))
@@ -63,6 +63,27 @@ def test_a_flood_of_addresses_shares_one_count(monkeypatch: pytest.MonkeyPatch) 
     assert one.admit("10.0.0.9", 1.0) is None
 
 
+@given(st.lists(st.tuples(st.sampled_from(["admit", "leave"]), st.booleans(), ADDRESSES), max_size=40), st.integers(0, 4))
+def test_listeners_share_one_total(steps: list[tuple[str, bool, str]], limit: int) -> None:
+    """R123: together never more than the limit, each within its own, and what leaves makes room for either."""
+    total = Total(limit)
+    listeners = Budget(BudgetLimits(max_connections=3), total), Budget(BudgetLimits(), total)
+    held: list[Counter[str]] = [Counter(), Counter()]
+    for verb, second, address in steps:
+        one, mine = listeners[second], held[second]
+        if verb == "leave":
+            if mine[address]:
+                one.leave(address)
+                mine[address] -= 1
+            continue
+        open_now = held[0].total() + held[1].total()
+        full = not second and mine.total() >= 3
+        expected = "max_connections" if full else "total" if 0 < limit <= open_now else None
+        assert expected == one.admit(address, 0.0)
+        mine[address] += expected is None
+    assert total.open == held[0].total() + held[1].total()
+
+
 def test_limits_can_change_while_connections_are_open() -> None:
     """A reload's limits count for the next connection; what is open stays and is counted out."""
     one = Budget(BudgetLimits(max_connections=2))
@@ -72,3 +93,26 @@ def test_limits_can_change_while_connections_are_open() -> None:
     assert one.admit("a", 0.0) == "max_connections"
     one.leave("a")
     assert one.admit("a", 0.0) is None
+
+
+@given(st.lists(st.tuples(ADDRESSES, st.floats(0, 20)), max_size=40), st.sampled_from([1.0, 10.0]))
+def test_a_window_counts_since_it_began_and_begins_anew_when_it_is_over(steps: list[tuple[str, float]], seconds: float) -> None:
+    """R45: so many in so much time, by key and all together."""
+    window: Window[str] = Window()
+    tried: Counter[str] = Counter()
+    now, ends = 0.0, 0.0
+    for key, pause in steps:
+        now += pause
+        if now >= ends:
+            tried.clear()
+            ends = now + seconds
+        tried[key] += 1
+        assert tried[key] == window.count(key, now, seconds)
+        assert (tried.total(), len(tried)) == (window.total, len(window))
+
+
+def test_a_window_that_was_made_shorter_is_over_at_once() -> None:
+    """A reload from an hour to a minute must not wait for the hour's end."""
+    window: Window[str] = Window()
+    assert [window.count("a", 0.0, 3600.0), window.count("a", 1.0, 3600.0), window.count("a", 2.0, 60.0)] == [1, 2, 1]
+    assert [window.count("a", 61.0, 60.0), window.count("a", 62.0, 60.0)] == [2, 1]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from router.observe.access_log import BATCH, LONG, AccessLog, AccessLogOptions, AccessRecord
+from router.observe.passthrough_record import PassthroughRecord
 from router.observe.sink import FileTarget, Sink
 
 
@@ -157,3 +158,45 @@ def test_reopening_puts_collected_lines_into_the_old_file(tmp_path: Path) -> Non
     log.close(10)
     assert b" 200 " in (tmp_path / "old").read_bytes()
     assert b" 404 " in path.read_bytes()
+
+
+def passed(ending: str = "ended") -> PassthroughRecord:
+    made = PassthroughRecord(0.0, "edge", "web", "a.example", "192.0.2.1:1", "192.0.2.1:1")
+    made.ending = ending
+    return made
+
+
+def test_connections_that_were_passed_through_are_logged_beside_the_exchanges() -> None:
+    """In the same sinks, in the same format."""
+    target = ListTarget()
+    log = AccessLog(AccessLogOptions(), [Sink(target)])
+    log.add(record())
+    log.add_passthrough(passed())
+    assert log.close(10)
+    assert [line.split(b" ", 1)[0] for line in target.lines] == [b"h", b"a.example"]
+    target = ListTarget()
+    log = AccessLog(AccessLogOptions(format="json", disable_log_source_ip=True), [Sink(target)])
+    log.add_passthrough(passed())
+    assert log.close(10)
+    assert b'"proto":"L4"' in target.lines[0]
+    assert b"192.0.2.1" not in target.lines[0]
+
+
+def test_many_of_them_are_flushed_by_themselves() -> None:
+    """BATCH at a time."""
+    target = ListTarget()
+    log = AccessLog(AccessLogOptions(), [Sink(target)])
+    for _ in range(BATCH):
+        log.add_passthrough(passed())
+    assert target.written.wait(10)
+    log.close(10)
+
+
+def test_sampling_leaves_out_none_that_did_not_just_end() -> None:
+    """A reset, a deadline and a backend that was not reached are always told."""
+    target = ListTarget()
+    log = AccessLog(AccessLogOptions(sampling=0.5), [Sink(target)], random=lambda: 0.9)
+    for ending in ("ended", "broken", "idle", "dial_failed"):
+        log.add_passthrough(passed(ending))
+    assert log.close(10)
+    assert [line.split(b" ")[4] for line in target.lines] == [b"broken", b"idle", b"dial_failed"]

@@ -170,6 +170,22 @@ def test_a_context_is_built_for_every_certificate_that_can_answer_in_a_domain(
     assert 0 in table.may_answer("*.unknown")
 
 
+@pytest.mark.parametrize(
+    ("name", "bears"),
+    [
+        ("a.example", True),
+        ("x.b.example", True),
+        ("b.example", False),
+        ("x.y.b.example", False),
+        ("c.example", False),
+        ("", False),
+    ],
+)
+def test_a_name_is_borne_by_a_certificate_or_by_none(name: str, bears: bool) -> None:
+    """K43: the default stands in for a name on GoRouter's port only."""
+    assert CertificateTable([named("a.example"), named("*.b.example")]).bears(name) is bears
+
+
 def test_without_a_certificate_nothing_can_answer() -> None:
     """A domain may be configured before there is a TLS listener."""
     assert CertificateTable(()).may_answer("*.apps.example") == set()

@@ -31,7 +31,7 @@ def test_a_captured_hello_is_read_however_it_is_split(path: Path) -> None:
     """Attacks 7, 9 and 10: real clients, records of 1, 16 and 200 bytes; every beginning asks for more."""
     data = path.read_bytes()
     name, protocols = CAPTURED[path.name.split(".")[0]]
-    expected = ClientHello(name, protocols, len(data))
+    expected = ClientHello(name, protocols, len(data), ech=path.stem.startswith("chromium"))
     assert expected == parse_client_hello(data)
     assert expected == parse_client_hello(data + b"\x16\x03\x03 whatever follows")
     for cut in range(0, len(data), 1 + len(data) // 400):
