@@ -24,6 +24,7 @@ from registry.options import NO_OPTIONS, RouteOptions
 from registry.route_limits import RouteLimits
 
 Protocol = Literal["http1", "http2"]
+SendProxy = Literal["", "v1", "v2", "v2-ssl-cn"]
 
 
 class Pulse:
@@ -131,6 +132,9 @@ class Endpoint:
     ttl: float = 120.0
     updated_at_ns: int = 0
     options: RouteOptions = NO_OPTIONS
+    send_proxy: SendProxy = (
+        ""  # the PROXY header that each of its connections begins with; the operator's word, no registration's
+    )
     pulse: Pulse = field(default_factory=Pulse, compare=False, repr=False)
     address: str = field(init=False, compare=False)
 

@@ -3,7 +3,8 @@
 Promise: an `Http1Upstream` that is connected and, for TLS, whose certificate chains to the configured roots and names
 `server_cert_domain_san` (a DNS name; the common name never counts), or, where a registration gives none, the address itself
 as an IP SAN. Everything else is a `Fault` from the fault table; nothing was sent. Deadlines: dial and handshake each have
-their own. No byte goes to an address that the operator has denied, by whatever name it was reached.
+their own. No byte goes to an address that the operator has denied, by whatever name it was reached. Where the operator wants a
+PROXY header it is the first thing that an endpoint hears: for a client, or for the router itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import errno
 import math
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,9 +29,13 @@ from router.net.deadline import Wheel
 from router.net.stream import Stream
 from router.tls.certificates import PrivateKey, name_matches, subject_alternative_names
 from router.tls.session import HandshakeError, SessionError, TlsStream
+from router.wire.proxy_protocol import SocketAddress, render_local
 
 _OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
 """What this machine lacks (descriptors, memory, local ports) says nothing about an endpoint."""
+
+Announce = Callable[[SocketAddress], bytes]
+"""The PROXY header for whom a connection is made, given where it leads. Raises ValueError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +112,17 @@ class Dialer:
         """
         return await self._dial(endpoint, by, within, self._context)
 
+    async def dial_for(self, announce: Announce, endpoint: Endpoint, by: float, within: float | None) -> Http1Upstream:
+        """The same, on behalf of one client, and of no other as long as the connection lives."""
+        return await self._dial(endpoint, by, within, self._context, announce)
+
     async def dial_http2(self, endpoint: Endpoint, by: float = math.inf) -> Http1Upstream:
         """The same, with HTTP/2 offered to a TLS endpoint, whose choice it is (`chose_http1`)."""
         return await self._dial(endpoint, by, None, self._http2_context)
 
-    async def _dial(self, endpoint: Endpoint, by: float, within: float | None, context: SSL.Context) -> Http1Upstream:
+    async def _dial(
+        self, endpoint: Endpoint, by: float, within: float | None, context: SSL.Context, announce: Announce | None = None
+    ) -> Http1Upstream:
         started = time.perf_counter()
         until = min(self._loop.time() + (self._dial_timeout if within is None else within), by)
         family, address = await self._resolve(endpoint, until)
@@ -124,6 +136,8 @@ class Dialer:
         upstream.dial_time = time.perf_counter() - resolved
         host, port = stream.sock.getsockname()[:2]
         upstream.local_address = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
+        if endpoint.send_proxy:
+            _introduce(upstream, announce)
         if endpoint.tls:
             before = time.perf_counter()
             upstream.stream = await self._secure(stream, endpoint, context, by)
@@ -206,6 +220,22 @@ class Dialer:
             stream.reset()
             raise
         return stream
+
+
+def _introduce(upstream: Http1Upstream, announce: Announce | None) -> None:
+    """Raises Fault: without its header the endpoint must not hear a byte."""
+    sock = upstream.stream.sock
+    try:
+        if announce is None:
+            header = render_local(1 if upstream.endpoint.send_proxy == "v1" else 2)
+        else:
+            header = announce(sock.getpeername()[:2])
+        if sock.send(header) == len(header):  # the first bytes on it: an empty buffer takes them whole
+            return
+    except (OSError, ValueError):
+        pass
+    upstream.close()
+    raise Fault("dial_failed", "its PROXY header could not be sent")
 
 
 def chose_http1(upstream: Http1Upstream) -> bool:

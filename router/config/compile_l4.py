@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Final, TypedDict
 
 from authz.networks import Networks, plain_address
-from registry.endpoint import Endpoint
+from registry.endpoint import Endpoint, SendProxy
 from registry.hostname import Host
 from router.config.firewall import firewall_rules
 from router.config.l7_policies import PolicyTerms
-from router.config.listeners import Backend, ListenerConfig, ListenerRoute, SendProxy
+from router.config.listeners import Backend, ListenerConfig, ListenerRoute
 from router.config.model import Config
 from router.l4.listeners import NO_LIMITS, ListenerPlan, ProxyTrust
 from router.l4.routes import L4Route, L4Table
@@ -148,6 +148,7 @@ def _endpoint(route: StaticRoute, backend: Backend) -> Endpoint:
         san=route.san or (backend.host if route.backend_tls and plain_address(backend.host) is None else ""),
         protocol="http2" if route.http2 else "http1",
         ttl=FOREVER,
+        send_proxy=route.send_proxy,
     )
 
 

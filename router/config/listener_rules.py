@@ -178,6 +178,9 @@ def _keys_of_the_mode(route: _Route) -> Iterator[Broken]:
             if key in route.tree:
                 remedy = "remove it: endpoint_dial_timeout, frontend_idle_timeout and endpoint_timeout hold for requests"
                 yield Broken((*route.where, key), "this key in mode l4 only", remedy)
+        if route.tree.get("protocol") == "http2" and route.tree.get("send_proxy_protocol") not in (None, "", False, "false"):
+            remedy = "remove one: requests of several clients share an HTTP/2 connection, and a PROXY header names one client"
+            yield Broken((*route.where, "send_proxy_protocol"), "no PROXY header beside `protocol: http2`", remedy)
         if route.tree.get("server_cert_domain_san") and boolean(route.tree.get("backend_tls")) is not True:
             yield Broken((*route.where, "server_cert_domain_san"), "only beside backend_tls: true", "add that, or remove this")
 

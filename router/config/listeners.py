@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, PlainValidator, model_validator
 
+from registry.endpoint import SendProxy
 from registry.hostname import canonical
 from router.config.domains import STRICT, entry
 from router.config.l7_policies import PolicyTerms
@@ -20,7 +21,6 @@ from router.config.sections import NO_SECRET
 
 Kind: TypeAlias = Literal["tls", "tcp", "http"]
 Mode: TypeAlias = Literal["l4", "l7"]
-SendProxy: TypeAlias = Literal["", "v1", "v2", "v2-ssl-cn"]
 
 MODES: Final[dict[str, Mode]] = {
     "": "l4", "l4": "l4", "tls_passthrough": "l4", "tcp_raw": "l4", "l7": "l7", "http_terminate": "l7",

@@ -19,6 +19,7 @@ from router.backend.http2_pool import Http2Pool
 from router.backend.retry import Sent
 from router.backend.round_trip import RoundTrip
 from router.faults import Fault, Kind
+from router.l7.announcement import announcing
 from router.l7.header_policy import KEEP, Verdicts
 from router.l7.hygiene import request_fields, response_fields, vcap_trace
 from router.l7.state import Exchange, Permit
@@ -111,7 +112,8 @@ class Attempt:
             trip = await self._join(snapshot.http2)
             if trip is not None:
                 return trip
-        while (upstream := snapshot.idle.take(endpoint)) is not None:
+        # What begins with the name of one client is never another's, so it is not kept at all.
+        while not endpoint.send_proxy and (upstream := snapshot.idle.take(endpoint)) is not None:
             # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
             if upstream.stream.quiet() and (upstream.passed is snapshot.deny or upstream.passes(snapshot.deny)):
                 exchange.record.local_address = upstream.local_address
@@ -122,14 +124,19 @@ class Attempt:
         within = None if exchange.upgrade is None else snapshot.limits.upgrade_dial_deadline
         endpoint.pulse.in_flight += 1  # the least busy is not the one that nobody gets through to, nor is its place free
         try:
-            upstream = self.trip = await snapshot.dialer.dial(endpoint, self.until, within)
+            if endpoint.send_proxy:
+                announce = announcing(exchange.party, endpoint.send_proxy)
+                upstream = await snapshot.dialer.dial_for(announce, endpoint, self.until, within)
+            else:
+                upstream = await snapshot.dialer.dial(endpoint, self.until, within)
         except Fault as fault:
             if fault.kind in _LATE and exchange.router.loop.time() >= self.until:
                 raise Fault("endpoint_timeout", "dialling") from fault
             raise
         finally:
             endpoint.pulse.in_flight -= 1
-        upstream.home = snapshot.idle
+        self.trip = upstream
+        upstream.home = snapshot.idle if not endpoint.send_proxy else None
         record = exchange.record
         record.local_address = upstream.local_address
         record.dns_time, record.dial_time, record.tls_time = upstream.dns_time, upstream.dial_time, upstream.tls_time

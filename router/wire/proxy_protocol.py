@@ -114,6 +114,11 @@ def render_v2(source: SocketAddress, destination: SocketAddress, tls: TlsFacts |
     return _SIGNATURE + bytes((_PROXY, _TCP4 if here.version == 4 else _TCP6)) + len(rest).to_bytes(2) + rest
 
 
+def render_local(version: int) -> bytes:
+    """What a proxy sends that speaks for itself: LOCAL, or in version 1 UNKNOWN."""
+    return b"PROXY UNKNOWN\r\n" if version == 1 else _SIGNATURE + bytes((_LOCAL, 0, 0, 0))
+
+
 def _may_begin(data: bytes) -> bool:
     return _LINE_BEGINS.startswith(data) or _SIGNATURE.startswith(data)
 

@@ -75,7 +75,7 @@ def descriptors(router: RouterProcess) -> int:
 
 
 def test_nothing_of_l7_is_loaded(router: RouterProcess, tmp_path: Path) -> None:
-    """R61: not a module of router/l7, router/tls or router/backend, no OpenSSL and no HTTP/2, in a process that served and stopped."""
+    """R61: not a module of router/l7, router/tls or router/backend, OpenSSL or HTTP/2, in a process that served and stopped."""
     router.stop()
     result = tmp_path / "loaded.json"
     command = [sys.executable, "-c", LOADED, str(router.config_file), str(result)]

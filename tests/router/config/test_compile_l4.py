@@ -5,7 +5,7 @@ import sys
 from ipaddress import ip_network
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.endpoint import Endpoint
@@ -112,7 +112,6 @@ def test_l7_routes_are_plain_values_and_no_suffix_of_l4_covers_them() -> None:
     more = {
         "backend_tls": True,
         "server_cert_domain_san": "app.internal",
-        "protocol": "http2",
         "send_proxy_protocol": "v2-ssl-cn",
     }
     policies = {"l7_policies": [{"type": "user_agent_block", "value": "bot"}]}
@@ -120,7 +119,7 @@ def test_l7_routes_are_plain_values_and_no_suffix_of_l4_covers_them() -> None:
     (static,) = found.static
     assert (static.host, static.port, static.backends) == ("api.example.com", 8443, (("app", 8080),))
     assert (static.certificate, static.key) == (SERVED.chain_pem, SERVED.key_pem)
-    assert (static.backend_tls, static.san, static.http2, static.send_proxy) == (True, "app.internal", True, "v2-ssl-cn")
+    assert (static.backend_tls, static.san, static.http2, static.send_proxy) == (True, "app.internal", False, "v2-ssl-cn")
     assert [(policy.type, policy.value) for policy in static.policies] == [("user_agent_block", "bot")]
     assert found.table.claim(8443, "api.example.com") is None
     assert found.table.claim(8443, "other.example.com") is not None
@@ -178,6 +177,7 @@ LISTENERS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(LISTENERS, max_size=3), st.sampled_from(["", "*.d.example", "a.example"]))
 def test_what_the_check_lets_through_compiles_and_every_name_has_one_door(listeners: list[dict[str, Any]], domain: str) -> None:
     """R8, R224; attack 75: no configuration is good and yet ambiguous, or lets L4 pass by a domain."""
