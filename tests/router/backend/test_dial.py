@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import errno
+import math
 import socket
 import ssl
 import threading
@@ -286,3 +287,42 @@ async def test_a_dial_ends_by_the_time_that_the_request_has_left(tls: bool) -> N
             await dialer().dial(endpoint(mute.getsockname()[1], tls=tls), began + 0.1)
     assert raised.value.kind == ("tls_handshake_timeout" if tls else "dial_timeout")
     assert 0.1 <= loop.time() - began < 2.0
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_endpoint_that_wants_a_proxy_header_hears_it_first(tls: bool) -> None:
+    """R98: before TLS too; a dial for nobody, a health check's, says that the router speaks for itself."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for form, header in (("v1", b"PROXY UNKNOWN\r\n"), ("v2", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")):
+            dialled = asyncio.get_running_loop().create_task(dialer(shake=0.3).dial(_announced(listening, form, tls)))
+            there, _ = await asyncio.get_running_loop().run_in_executor(None, listening.accept)
+            there.settimeout(5)
+            with there:
+                heard = await asyncio.get_running_loop().run_in_executor(None, there.recv, len(header))
+                assert heard == header
+                if tls:
+                    assert await asyncio.get_running_loop().run_in_executor(None, there.recv, 1) == b"\x16"
+                    with pytest.raises(Fault):
+                        await dialled
+                else:
+                    (await dialled).close()
+
+
+async def test_a_header_that_cannot_be_made_ends_the_dial() -> None:
+    """No byte may reach the endpoint without it."""
+
+    def announce(_: tuple[str, int]) -> bytes:
+        raise ValueError("no address")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(5)
+        with pytest.raises(Fault) as raised:
+            await dialer().dial_for(announce, _announced(listening, "v2", False), math.inf, None)
+        assert raised.value.kind == "dial_failed"
+        there, _ = listening.accept()
+        with there:
+            assert there.recv(1) == b""
+
+
+def _announced(listening: socket.socket, form: str, tls: bool) -> Endpoint:
+    return endpoint(listening.getsockname()[1], tls=tls, send_proxy=form)

@@ -159,6 +159,8 @@ def test_what_a_ledger_holds_for_static_routes() -> None:
             Endpoint("fd00::7", 8443, tls=True, protocol="http2", ttl=FOREVER),
         )
     }
+    told = compiled({"port": 8443, "kind": "tls", "routes": [{**L7, "send_proxy_protocol": "v2-ssl-cn"}]})
+    assert [one.send_proxy for one in held_hosts(told.static)[Host("api.example.com")]] == ["v2-ssl-cn"]
     named = compiled({"port": 8443, "kind": "tls", "routes": [{**L7, **more, "server_cert_domain_san": "x.internal"}]})
     assert {one.san for one in held_hosts(named.static)[Host("api.example.com")]} == {"x.internal"}
 

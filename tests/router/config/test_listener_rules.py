@@ -58,6 +58,7 @@ FIRST = "listeners[0].routes[0]"
         ({"listeners": [tls(l4(protocol="http2"))]}, f"{FIRST}.protocol"),
         ({"listeners": [tls(l4(server_cert_domain_san="x.example"))]}, f"{FIRST}.server_cert_domain_san"),
         ({"listeners": [tls(l4(send_proxy_protocol="v2-ssl-cn"))]}, f"{FIRST}.send_proxy_protocol"),
+        ({"listeners": [tls(l7(send_proxy_protocol=True, protocol="http2"))]}, f"{FIRST}.send_proxy_protocol"),
         ({"listeners": [tls(l7(idle_timeout="1m"))]}, f"{FIRST}.idle_timeout"),
         ({"listeners": [tls(l7(server_cert_domain_san="x.example"))]}, f"{FIRST}.server_cert_domain_san"),
         ({"l7": {"enabled": False}}, "l7.enabled"),

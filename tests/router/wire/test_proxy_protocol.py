@@ -14,6 +14,7 @@ from router.wire.proxy_protocol import (
     begins_proxy_header,
     least_proxy_size,
     parse_proxy_header,
+    render_local,
     render_v1,
     render_v2,
 )
@@ -199,6 +200,13 @@ def test_the_rendered_bytes_are_those_of_the_specification() -> None:
     assert render_v2(CLIENT, ROUTER) == v2(V4)
     assert render_v2(CLIENT6, ROUTER6) == v2(V6, family=0x21)
     assert render_v2(("fe80::1%eth0", 1), ROUTER6)[16:32] == IPv6Address("fe80::1").packed
+
+
+def test_a_proxy_that_speaks_for_itself_names_nobody() -> None:
+    """R88: LOCAL, and in version 1 UNKNOWN."""
+    assert render_local(2) == v2(b"", command=0x20, family=0x00)
+    assert render_local(1) == b"PROXY UNKNOWN\r\n"
+    assert [parse_proxy_header(render_local(version))[:3] for version in (1, 2)] == [(None, None, False), (None, None, True)]  # type: ignore[index]
 
 
 def test_tls_facts_are_sent_as_the_specification_has_them() -> None:
