@@ -516,7 +516,7 @@ class Http2RoundTrip:
 
     def on_reset(self, event: wire.Reset) -> None:
         if not event.processed:
-            self.fail(Fault("stream_refused", event.reason or _name(event.code)))
+            self.fail(Fault("stream_refused", event.reason if event.reason == "goaway" else _name(event.code)))
         elif event.by_peer:
             self.fail(Fault("stream_reset", _name(event.code)))
         else:

@@ -193,8 +193,7 @@ class ClientConnection(ReadingHalf):
             self._pay_control()
 
     def _heed_reset(self, state: Stream, code: int) -> None:
-        processed = code not in _UNPROCESSED
-        self._events.append(Reset(state.number, code, True, "reset_by_peer" if processed else "refused_by_peer", processed))
+        self._events.append(Reset(state.number, code, True, "reset_by_peer", code not in _UNPROCESSED))
 
     def _heed_goaway(self, last: int, code: int) -> None:
         self._refusing = True

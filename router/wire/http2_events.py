@@ -46,7 +46,7 @@ class Trailers(NamedTuple):
 
 class Reset(NamedTuple):
     """A stream has gone before its end: by the peer, or by us for what it sent (RST_STREAM is in the output). ``reason``: a short
-    code out of a fixed set; by the peer: "reset_by_peer", "refused_by_peer" or "goaway". ``processed``: False where the peer says
+    code out of a fixed set; by the peer: "reset_by_peer" or "goaway". ``processed``: False where the peer says
     that it did nothing with our request."""
 
     stream: int
