@@ -181,7 +181,8 @@ class Limits:
             reset_tokens=UNBOUNDED,  # each costs a request of ours
             control_tokens=self.http2_backend_frames,
             control_tokens_a_second=self.http2_backend_frame_rate,
-            control_tokens_a_frame=64,  # some open their windows anew for every few hundred bytes that their app reads
+            control_tokens_a_frame=64,  # some open both windows anew for every few hundred bytes that their app reads
+            cut_bytes_a_token=128,
         )
 
     def chunked_decoder(self) -> ChunkedDecoder:

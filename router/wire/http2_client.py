@@ -47,7 +47,7 @@ _LEAST: Final = 256
 """What a piece of a body costs at least that comes too late, in bytes."""
 _LAST_STREAM: Final = 2**31 - 1
 _UNPROCESSED: Final = frozenset({ErrorCode.REFUSED_STREAM, ErrorCode.HTTP_1_1_REQUIRED})
-_HEAD_TOO_LARGE: Final = frozenset({"continuation_flood", "header_block_too_large", "header_list_too_large"})
+_HEAD_TOO_LARGE: Final = frozenset({"header_block_too_large", "header_list_too_large"})
 
 
 class ClientConnection(ReadingHalf):
