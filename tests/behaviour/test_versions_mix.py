@@ -1,7 +1,9 @@
 """What passes between a client and a backend passes whichever version of HTTP each of them speaks: all four pairs."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
 
 import pytest
@@ -368,3 +370,24 @@ def test_a_client_that_leaves_marks_nobody(pair: Pair) -> None:
     before = pair.served()
     assert [get(pair.router.port, pair.host).status for _ in range(6)] == [200] * 6
     assert [now - then for then, now in zip(before, pair.served(), strict=True)] == [3, 3]
+
+
+def test_every_answer_has_a_date(pair: Pair) -> None:
+    """RFC 9110 section 6.6.1: the backend's own, else the time at which its answer came; the router's answers have one too."""
+
+    def dated(host: str) -> str | None:
+        if pair.old_client:
+            return get(pair.router.port, host).get("date")
+        with Http2Client(pair.router.ssl_port, Tls(host)) as client:
+            return client.request(host).get("date")
+
+    def step(reply: Reply) -> None:
+        reply.head()
+        reply.end()
+
+    pair.answer(step)
+    for host in (pair.host, "nobody.open.example"):
+        before = int(time.time())
+        told = dated(host)
+        assert told is not None
+        assert before <= parsedate_to_datetime(told).timestamp() <= time.time()
