@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from router.wire.http1 import ChunkedDecoder
-from router.wire.http2_client_events import STREAMS, ClientLimits
+from router.wire.http2_client import STREAMS
+from router.wire.http2_frames import MAX_FRAME
 from router.wire.http2_limits import MAX_HEAD_BYTES, Http2Limits
 
 if TYPE_CHECKING:
@@ -166,17 +167,24 @@ class Limits:
             drain_deadline=config.drain_timeout,
         )
 
-    def http2_backends(self) -> ClientLimits:
+    def http2_backends(self) -> Http2Limits:
         """What an HTTP/2 backend may send. A head without a bound is one of 16 MiB here: all of it is held."""
-        return ClientLimits(
-            head_bytes=min(self.response_head_bytes, _MOST_HEAD),
-            fields=min(self.response_fields, _MOST_FIELDS),
-            trailer_bytes=self.trailer_bytes,
-            trailers=self.trailer_fields,
-            window=self.http2_backend_window,
+        fields = min(self.response_fields, _MOST_FIELDS)
+        head_bytes = min(self.response_head_bytes, _MOST_HEAD) + 32 * fields  # as RFC 9113 6.5.2 counts
+        return Http2Limits(
+            max_head_bytes=head_bytes,
+            max_fields=fields,
+            max_trailer_bytes=self.trailer_bytes,
+            max_trailer_fields=self.trailer_fields,
+            max_continuations=64 + 2 * head_bytes // MAX_FRAME,
+            max_streams=STREAMS,
+            stream_window=self.http2_backend_window,
             connection_window=STREAMS * self.http2_backend_window,
-            spare_frames=self.http2_backend_frames,
-            spare_rate=self.http2_backend_frame_rate,
+            reset_tokens=UNBOUNDED,  # each costs a request of ours
+            control_tokens=self.http2_backend_frames,
+            control_tokens_a_second=self.http2_backend_frame_rate,
+            control_tokens_a_frame=64,  # some open both windows anew for every few hundred bytes that their app reads
+            cut_bytes_a_token=128,
         )
 
     def chunked_decoder(self) -> ChunkedDecoder:

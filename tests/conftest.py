@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.backend import EchoBackend
 from tests.support.certs import CA, authority
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar
 from tests.support.router import RouterProcess, mtls_domain
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # what is slow on a busy machine, or in a fresh checkout, is no fault of the code
 
 OPEN, EAST, WEST = "open.example", "east.example", "west.example"
 """The suffixes of the shared router's domains."""

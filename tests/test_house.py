@@ -100,7 +100,6 @@ UNMIRRORED = {
     "router.__main__": "one line; every router of the tests is started through it",
     "router.backend.round_trip": "a protocol without a line that runs",
     "router.l7.response_writer": "a protocol without a line that runs",
-    "router.wire.http2_client_events": "values without a line that runs",
 }
 """Modules without a test file of their own name, each with the reason."""
 

@@ -27,12 +27,13 @@ from router.faults import Fault, Kind
 from router.net.body import BodyMalformed, BodyReader, BodyTruncated, Inflow
 from router.net.deadline import NEVER, Timed
 from router.net.gate import Gate
-from router.wire import http2_client_events as wire
+from router.wire import http2_events as wire
 from router.wire.http1 import CHUNKED, ChunkedDecoder, Fields, HeadLimits, ResponseHead
-from router.wire.http2_client import ClientConnection
-from router.wire.http2_client_events import STREAMS, ClientLimits, Event
-from router.wire.http2_client_heads import request_fields
+from router.wire.http2_client import STREAMS, ClientConnection
+from router.wire.http2_client_heads import request_block
+from router.wire.http2_events import Event
 from router.wire.http2_frames import ErrorCode
+from router.wire.http2_limits import Http2Limits
 
 OUT_BYTES: Final = 256 * 1024
 """What may wait for one backend to read: enough to keep it busy, and no more of a body is taken from a client."""
@@ -67,15 +68,16 @@ class Http2Connection:
     """
 
     __slots__ = (
-        "_flushing", "_heard", "_reader", "_unsent", "_writer", "blocked", "busy", "closed", "core", "keeper", "loop", "mute",
-        "rest", "retired", "stream", "trips", "upstream", "used",
+        "_flushing", "_heard", "_reader", "_unsent", "_writer", "blocked", "busy", "closed", "core", "keeper", "limits", "loop",
+        "mute", "rest", "retired", "stream", "trips", "upstream", "used",
     )  # fmt: skip
 
-    def __init__(self, upstream: Http1Upstream, limits: ClientLimits, keeper: Keeper | None = None) -> None:
+    def __init__(self, upstream: Http1Upstream, limits: Http2Limits, keeper: Keeper | None = None) -> None:
         self.upstream = upstream
         self.stream = upstream.stream
         self.loop = upstream.stream.loop
         self.keeper = keeper
+        self.limits = limits
         self.core = ClientConnection(limits)
         self.trips: dict[int, Http2RoundTrip] = {}
         self.blocked: dict[Http2RoundTrip, None] = {}
@@ -169,7 +171,7 @@ class Http2Connection:
         """End it with every stream on it."""
         if self.closed:
             return
-        self.core.terminate(ErrorCode.NO_ERROR)
+        self.core.terminate(ErrorCode.NO_ERROR, "")
         self.flush()
         self._end("connection_closed")
 
@@ -263,8 +265,6 @@ class Http2Connection:
                     self._tell_keeper()
                 case wire.Ended(_, reason):
                     self._fail_all(Fault("response_malformed", reason))
-                case wire.Ready():
-                    pass
 
     def _tell(self, trip: Http2RoundTrip, event: wire.Head | wire.Data | wire.Trailers | wire.Reset) -> None:
         match event:
@@ -353,7 +353,7 @@ class Http2RoundTrip:
             fields.append((b"content-length", b"%d" % len(whole)))
         scheme = b"https" if self.endpoint.tls else b"http"
         self._since = connection.loop.time()
-        self._stream = connection.core.open(method, request_fields(method, scheme, target, fields), end=whole == b"")
+        self._stream = connection.core.open(method, request_block(method, scheme, target, fields), end=whole == b"")
         connection.trips[self._stream] = self
         self._ending = self._whole = bool(whole)
         rest = self.push(whole) if whole else None
@@ -376,8 +376,9 @@ class Http2RoundTrip:
         connection = self._connection
         if not self._is_heard():
             return None
-        end = self._ending and not self._trailers
-        taken = connection.core.send_data(self._stream, data, max(0, connection.room), end=end)
+        room = max(0, connection.room)
+        end = self._ending and not self._trailers and len(data) <= room
+        taken = connection.core.send_data(self._stream, data if len(data) <= room else memoryview(data)[:room], end=end)
         if taken == len(data) and self._trailers:
             self._finish()
         connection.flush()
@@ -388,7 +389,7 @@ class Http2RoundTrip:
         if self._trailers:
             core.send_trailers(self._stream, self._trailers)
         else:
-            core.send_data(self._stream, b"", 0, end=True)
+            core.send_data(self._stream, b"", end=True)
 
     async def writable(self, until: float) -> None:
         connection = self._connection
@@ -500,7 +501,7 @@ class Http2RoundTrip:
 
     def _too_many_interim(self, head: ResponseHead) -> bool:
         heads = self._heads
-        return len(heads) >= INTERIM or sum(each.size for each in heads) + head.size > self._connection.core.limits.head_bytes
+        return len(heads) >= INTERIM or sum(each.size for each in heads) + head.size > self._connection.limits.max_head_bytes
 
     def on_data(self, data: bytes, *, ended: bool) -> None:
         if self._inflow is not None:
@@ -515,7 +516,7 @@ class Http2RoundTrip:
 
     def on_reset(self, event: wire.Reset) -> None:
         if not event.processed:
-            self.fail(Fault("stream_refused", event.reason or _name(event.code)))
+            self.fail(Fault("stream_refused", event.reason if event.reason == "goaway" else _name(event.code)))
         elif event.by_peer:
             self.fail(Fault("stream_reset", _name(event.code)))
         else:

@@ -22,7 +22,8 @@ from router.backend.http1 import Http1Upstream
 from router.backend.http2 import Http2Connection, Http2RoundTrip, Keeper, NotHttp2
 from router.backend.pool import IdlePool, Key, key_of
 from router.faults import Fault
-from router.wire.http2_client_events import STREAMS, ClientLimits
+from router.wire.http2_client import STREAMS
+from router.wire.http2_limits import Http2Limits
 
 HTTP1_SECONDS: Final = 60.0
 """For which a backend that spoke HTTP/1.1 is spoken to in it; then it is asked again, for an app may have been replaced."""
@@ -47,7 +48,7 @@ class Place:
 class Http2Pool:
     """All HTTP/2 backend connections. `idle` keeps those of backends that chose HTTP/1.1, and says how many may be idle."""
 
-    def __init__(self, idle: IdlePool, limits: ClientLimits, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, idle: IdlePool, limits: Http2Limits, loop: asyncio.AbstractEventLoop) -> None:
         self.idle = idle
         self.limits = limits
         self._loop = loop
@@ -235,7 +236,7 @@ def _drained(waiting: deque[asyncio.Future[Http2RoundTrip | None]]) -> list[asyn
 
 
 async def open_http2(
-    endpoint: Endpoint, dialer: Dialer, limits: ClientLimits, by: float = math.inf, keeper: Keeper | None = None
+    endpoint: Endpoint, dialer: Dialer, limits: Http2Limits, by: float = math.inf, keeper: Keeper | None = None
 ) -> Http2Connection | Http1Upstream | None:
     """A connection whose backend has said that it speaks HTTP/2; as it was dialled where a TLS backend chose HTTP/1.1; None where
     another has shown that it speaks something else, and is closed. Raises Fault.

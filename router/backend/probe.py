@@ -16,7 +16,7 @@ from router.backend.http2_pool import open_http2
 from router.backend.round_trip import RoundTrip
 from router.faults import Fault
 from router.wire.http1 import NO_BODY, Fields, HeadLimits, ResponseHead
-from router.wire.http2_client_events import ClientLimits
+from router.wire.http2_limits import Http2Limits
 
 USER_AGENT: Final = b"Vestibule-Health-Check"
 GOOD: Final = range(200, 400)
@@ -56,7 +56,7 @@ def request(host: str, path: str) -> Question:
 
 
 async def probe(
-    dialer: Dialer, endpoint: Endpoint, question: Question, limits: HeadLimits, until: float, http2: ClientLimits | None = None
+    dialer: Dialer, endpoint: Endpoint, question: Question, limits: HeadLimits, until: float, http2: Http2Limits | None = None
 ) -> Result:
     """Ask once; `until` is the loop's clock and bounds all of it. The answer's body is not read. `http2`: None where no endpoint
     is spoken to in it. A gRPC server, which knows no GET, passes by the way in which it refuses one.
@@ -85,7 +85,7 @@ async def probe(
     return Result("passed" if good else "bad_status", str(head.status))
 
 
-async def _open(dialer: Dialer, endpoint: Endpoint, until: float, http2: ClientLimits | None) -> RoundTrip:
+async def _open(dialer: Dialer, endpoint: Endpoint, until: float, http2: Http2Limits | None) -> RoundTrip:
     """A connection of the check's own, in the version that requests go by. Raises Fault."""
     if endpoint.protocol == "http2" and http2 is not None:
         opened = await open_http2(endpoint, dialer, http2, until)

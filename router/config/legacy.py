@@ -24,7 +24,6 @@ class Notice(NamedTuple):
     remedy: str
 
 
-_LATER = "no effect yet"
 _NATS_ONLY = "no effect: routes come from NATS, never from the routing API"
 _NO_PORT = "no effect: a route service that is a route here is asked inside the process, by no port"
 _DROPSONDE = (

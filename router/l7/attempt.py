@@ -407,9 +407,8 @@ class Attempt:
 
     def _response_fields(self, response: ResponseHead) -> Fields:
         exchange = self.exchange
-        return response_fields(
-            response.fields, response.connection, exchange.snapshot.headers, exchange.ids, self._ours(response)
-        )
+        policy, ours = exchange.snapshot.headers, self._ours(response)
+        return response_fields(response.fields, response.connection, policy, exchange.ids, ours, time.time())
 
     def _ours(self, response: ResponseHead) -> Fields:
         """What the router adds to a response of this endpoint, whatever its status."""

@@ -220,15 +220,15 @@ async def _answer(exchange: Exchange, answer: Refusal) -> None:
     if answer.close or not _body_is_out_of_the_way(exchange):
         exchange.keep = False
     headers, page = exchange.snapshot.headers, exchange.snapshot.error_page
-    extra = exchange.warnings()
+    extra, now = exchange.warnings(), time.time()
     if asks_by_grpc(exchange.head.fields):
         answer = as_grpc(answer)
     elif page is not None:
-        answer = page.dress(answer, refusal_fields(answer.fields, headers, exchange.ids, extra), is_head=exchange.is_head)
+        answer = page.dress(answer, refusal_fields(answer.fields, headers, exchange.ids, now, extra), is_head=exchange.is_head)
     record = exchange.record
     record.status = answer.status
     record.bytes_out = len(answer.body)
-    fields = refusal_fields(answer.fields, headers, exchange.ids, extra)
+    fields = refusal_fields(answer.fields, headers, exchange.ids, now, extra)
     record.router_error = next((value.decode() for name, value in fields if name == b"X-Cf-RouterError"), "")
     exchange.router.metrics.rejected_requests.value += 1
     exchange.answering = True

@@ -15,7 +15,7 @@ from router.observe.trace import B3_NAMES, W3C_NAMES, w3c_key
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-KEEP, DROP, FOR, PROTO, HOST, XFCC, START, TE, REQUEST_ID = range(9)
+KEEP, DROP, FOR, PROTO, HOST, XFCC, START, TE, REQUEST_ID, DATE = range(10)
 
 _HOP_BY_HOP: Final = (
     b"connection",
@@ -38,6 +38,7 @@ OURS: Final[dict[bytes, int]] = {
     **dict.fromkeys((b"x-cf-applicationid", b"x-cf-instanceindex", b"x-cf-instanceid"), DROP),
     **dict.fromkeys((b"x-cf-app-instance", b"x-cf-process-instance", b"x-cf-forwarded-url"), DROP),
 }
+_TOLD_IF_ABSENT: Final = {b"x-vcap-request-id": REQUEST_ID, b"date": DATE}
 _OTHER_ROUTERS: Final = (  # names in which other routers tell their backends of a certificate
     b"client-cert",
     b"x-client-cert",
@@ -146,7 +147,7 @@ def _judge_response(name: bytes, removed: frozenset[bytes]) -> int:
         return DROP
     if name in (b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"):
         return DROP
-    return REQUEST_ID if name == b"x-vcap-request-id" else KEEP
+    return _TOLD_IF_ABSENT.get(name, KEEP)
 
 
 def _addition(name: str, value: str) -> tuple[bytes, bytes, bytes]:

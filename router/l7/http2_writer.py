@@ -80,6 +80,8 @@ class Http2Writer:
     # ---- the response
 
     async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        if self._sender.blocked:
+            await self._unblocked()
         self._send_head(status, fields, end=False)
 
     def begin(self, status: int, reason: bytes, fields: Fields, framing: int, *, keep: bool) -> bool:
@@ -87,13 +89,19 @@ class Http2Writer:
         return keep
 
     async def flush(self) -> None:
+        if self._sender.blocked:
+            await self._unblocked()
         self._begin(end=False)
 
     async def write(self, data: bytes) -> None:
+        if self._sender.blocked:
+            await self._unblocked()
         self._begin(end=False)
         await self._send(data, end=False)
 
     async def finish(self, data: bytes, trailers: Fields) -> None:
+        if self._sender.blocked:
+            await self._unblocked()
         end = not trailers and not self.malformed
         self._begin(end=end and not data)
         if data or (end and not self.finished):
@@ -132,11 +140,17 @@ class Http2Writer:
                 rest = rest[taken:]
             await self._wait()
 
+    async def _unblocked(self) -> None:
+        """Heads wait as bodies do: no window holds them back, and a hundred of 256 KiB would be kept for who reads nothing."""
+        while self._sender.blocked and not self.left:
+            await self._wait()
+
     async def _wait(self) -> None:
         sender, gate = self._sender, self._gate
         if gate is None:
             gate = self._gate = Gate(sender.loop)
-        sender.wheel.arm(gate, sender.loop.time() + self._stall)
+        if not sender.blocked:  # while it is, whoever drains it has the deadline, and puts it off for each byte that is taken
+            sender.wheel.arm(gate, sender.loop.time() + self._stall)
         try:
             await gate
         except TimeoutError as error:

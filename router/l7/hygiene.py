@@ -6,17 +6,18 @@ nothing that carries our word; the fields that leave are ready to send but for `
 their sender adds when it re-chunks (`content-length` and `trailer` stay as they came). Names from a peer stay
 lower-case, ours are spelled out.
 Refuses to know: sockets, routes, policies, clocks, randomness.
-Source: RFC 9110 section 7.6.1 (hop by hop), RFC 7239 (Forwarded), RFC 9440 section 4, GoRouter's headers.
+Source: RFC 9110 sections 6.6.1 (Date) and 7.6.1 (hop by hop), RFC 7239 (Forwarded), RFC 9440 section 4, GoRouter's headers.
 """
 
 import ipaddress
 import re
 from collections.abc import Iterable
+from email.utils import formatdate
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from registry.endpoint import Endpoint
-from router.l7.header_policy import DROP, OURS, REQUEST_ID, START, TE, XFCC, HeaderPolicy, header_policy
+from router.l7.header_policy import DATE, DROP, OURS, REQUEST_ID, START, TE, XFCC, HeaderPolicy, header_policy
 from router.observe.trace import B3_NAMES, W3C_NAMES, Trace, continue_trace, new_trace
 from router.wire.http1 import Fields, RequestHead
 
@@ -171,17 +172,21 @@ def response_fields(
     policy: HeaderPolicy,
     ids: RequestIds,
     extra: Iterable[tuple[bytes, bytes]] = (),
+    now: float | None = None,
 ) -> Fields:
     """The fields of a backend's response as the client may see them; `extra` are more of ours, as
-    `vcap_trace`.
+    `vcap_trace`. `now`, in epoch seconds, is told where the backend sent no Date; None: it is an interim response.
     """
     verdicts = policy.response
     out: Fields = []
-    named = False
+    named, dated = False, now is None
     for field in fields:
         verdict = verdicts[field[0]]
         if not verdict:
             out.append(field)
+        elif verdict == DATE:
+            out.append(field)
+            dated = True
         elif verdict == REQUEST_ID:
             out.append(field)
             named = True
@@ -191,13 +196,17 @@ def response_fields(
             out = [field for field in out if field[0] not in tokens]
     if not named:
         out.append((b"X-Vcap-Request-Id", ids.vcap))
+    if not dated and now is not None:
+        out.append(_date(int(now)))
     out += extra
     return _rewritten(out, policy) if policy.removed or policy.added else out
 
 
-def refusal_fields(fields: Fields, policy: HeaderPolicy, ids: RequestIds, extra: Iterable[tuple[bytes, bytes]] = ()) -> Fields:
-    """The fields of a response that the router made itself: named by both ids, then rewritten too."""
-    out = [*fields, (b"X-Vcap-Request-Id", ids.vcap), (b"X-Request-Id", ids.request), *extra]
+def refusal_fields(
+    fields: Fields, policy: HeaderPolicy, ids: RequestIds, now: float, extra: Iterable[tuple[bytes, bytes]] = ()
+) -> Fields:
+    """The fields of a response that the router made itself at `now` (epoch seconds): named by both ids, then rewritten too."""
+    out = [*fields, (b"X-Vcap-Request-Id", ids.vcap), (b"X-Request-Id", ids.request), _date(int(now)), *extra]
     return _rewritten(out, policy)
 
 
@@ -206,6 +215,11 @@ def vcap_trace(router: bytes, backend: bytes) -> Fields:
     `host:port`.
     """
     return [(b"X-Vcap-Router", router), (b"X-Vcap-Backend", backend), (b"X-Cf-RouteEndpoint", backend)]
+
+
+@lru_cache(maxsize=4)  # one a second
+def _date(second: int) -> tuple[bytes, bytes]:
+    return b"Date", formatdate(second, usegmt=True).encode("ascii")
 
 
 _NAMING: Final = W3C_NAMES | B3_NAMES | {b"x-request-id", b"x-vcap-trace"}

@@ -1,4 +1,4 @@
-"""Heads of HTTP/2 as those of HTTP/1.1: fields of a block to a `ResponseHead`, a request to the fields of its block.
+"""Heads of HTTP/2 as those of HTTP/1.1: fields of a block to a `ResponseHead`, a request to its block.
 
 Promises: a head is as strictly read as one of HTTP/1.1 and has the same shape, so that nobody behind it asks which version it
 came by; nothing raises for what a peer sent. What belongs to a connection of HTTP/1.1 does not leave here, and is malformed where
@@ -11,15 +11,14 @@ import re
 from typing import Final
 
 from router.wire.framing import CHUNKED, NO_BODY, NO_TOKENS, body_length, merge_repeated
-from router.wire.headers import Fields, may_be_trailer
+from router.wire.headers import Fields
+from router.wire.hpack_encoder import encode_request
 from router.wire.http1 import ResponseHead
+from router.wire.http2_fields import field_fault
 from router.wire.malformed import Malformed
 
-_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]++")
-_VALUE: Final = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _STATUS: Final = re.compile(rb"[1-5][0-9][0-9]")
-_OF_A_CONNECTION: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
-_NOT_SENT: Final = _OF_A_CONNECTION | {b"host", b"te", b"http2-settings"}
+_NOT_SENT: Final = frozenset({b"host", b"te", b"http2-settings"})  # as fields; those of a connection are left out further down
 
 
 def response_head(fields: Fields, method: bytes, *, ended: bool) -> ResponseHead | Malformed:
@@ -33,9 +32,9 @@ def response_head(fields: Fields, method: bytes, *, ended: bool) -> ResponseHead
         return Malformed("bad_status", 502)
     status = int(code)
     fields = fields[1:]
-    if fault := _fault(fields):
-        return Malformed(fault, 502)
     known = dict(fields)
+    if fault := field_fault(fields, known):
+        return Malformed(fault.reason, 502)
     if len(known) != len(fields) and (repeated := merge_repeated(fields, known)):
         return Malformed(repeated.reason, 502)
     length = body_length(known, 1)
@@ -51,29 +50,23 @@ def response_head(fields: Fields, method: bytes, *, ended: bool) -> ResponseHead
     return ResponseHead(status, b"", 1, fields, body, True, NO_TOKENS, size, b"set-cookie" in known)
 
 
-def trailer_fields(fields: Fields) -> Fields | Malformed:
-    """The fields after a body, without those that are not heard there."""
-    fault = _fault(fields)
-    return Malformed(fault, 502) if fault else [field for field in fields if may_be_trailer(field[0])]
-
-
-def request_fields(method: bytes, scheme: bytes, target: bytes, fields: Fields) -> Fields:
-    """What a request's block holds. `target` is a path, `*` or absolute; its query stays."""
-    host = b""
-    trailers = False
+def request_block(method: bytes, scheme: bytes, target: bytes, fields: Fields) -> bytes:
+    """A request's header block. `target` is a path, `*` or absolute; its query stays. ValueError for a CR, LF or NUL in a value,
+    or for a name that is none: our fault, never a peer's.
+    """
+    host, trailers = b"", False
     out: Fields = []
-    for name, value in fields:
-        lower = name.lower()
+    for field in fields:
+        lower = field[0].lower()
         if lower not in _NOT_SENT:
-            out.append((lower, value))
+            out.append(field)
         elif lower == b"host":
-            host = value
+            host = field[1]
         elif lower == b"te":
-            trailers = trailers or any(each.strip(b" \t") == b"trailers" for each in value.lower().split(b","))
+            trailers = trailers or any(each.strip(b" \t") == b"trailers" for each in field[1].lower().split(b","))
     if trailers:
         out.append((b"te", b"trailers"))
-    authority = [(b":authority", host)] if host else []
-    return [(b":method", method), (b":scheme", scheme), *authority, (b":path", _path(target)), *out]
+    return encode_request(method, scheme, host, _path(target), out)
 
 
 def _path(target: bytes) -> bytes:
@@ -84,15 +77,3 @@ def _path(target: bytes) -> bytes:
     at = min((found for found in (rest.find(b"/"), rest.find(b"?")) if found >= 0), default=len(rest))
     path = rest[at:]
     return path if path[:1] == b"/" else b"/" + path
-
-
-def _fault(fields: Fields) -> str:
-    """What is wrong with regular fields, if anything."""
-    for name, value in fields:
-        if _NAME.fullmatch(name) is None:
-            return "pseudo_field" if name[:1] == b":" else "bad_field_name"
-        if _VALUE.fullmatch(value) is None:
-            return "bad_field_value"
-        if name in _OF_A_CONNECTION:
-            return "connection_field"
-    return ""

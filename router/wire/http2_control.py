@@ -1,15 +1,16 @@
 """The frames of an HTTP/2 connection that carry no message: settings, pings, resets, windows, farewells.
 
-Promises: each is judged by length, stream and value; each takes a token of a budget, since a client can send them for ever
+Promises: each is judged by length, stream and value; each takes a token of a budget, since a peer can send them for ever
 at no cost of its own; connection and stream errors are made here. Refuses to know: messages (``http2``).
 Source: RFC 9113 sections 5.4 (errors) and 6.3 to 6.9.
 """
 
+from abc import ABC, abstractmethod
 from struct import Struct
 from typing import Final
 
 from router.wire.hpack_encoder import TABLE_SIZE_ZERO
-from router.wire.http2_events import Ended, Event, GoneAway, Reset, Window
+from router.wire.http2_events import Ended, Event, Reset, Window
 from router.wire.http2_frames import (
     ACK,
     HEADER_TABLE_SIZE,
@@ -33,16 +34,15 @@ UINT: Final = Struct(">L")
 _DEFAULT_TABLE: Final = 4_096
 
 
-class ControlFrames(SendingHalf):
-    """The sending half, and what a client may say about the connection itself."""
+class ControlFrames(SendingHalf, ABC):
+    """The sending half, and what a peer may say about the connection itself."""
 
-    __slots__ = ("_due", "_events", "_left", "_table_given_up")
+    __slots__ = ("_due", "_events", "_table_given_up")
 
     def __init__(self, limits: Http2Limits) -> None:
         super().__init__(limits)
         self._events: list[Event] = []
         self._due: int = SETTINGS  # the only kind of frame that may come now, or ANY
-        self._left = False  # the client has said GOAWAY
         self._table_given_up = False
 
     def _fail(self, code: ErrorCode, reason: str) -> None:
@@ -63,11 +63,19 @@ class ControlFrames(SendingHalf):
             self._fail(ErrorCode.ENHANCE_YOUR_CALM, reason)
 
     def _pay_control(self, tokens: int = 1) -> bool:
-        """For a frame that moves nothing; whether the client may still send such."""
+        """For a frame that moves nothing; whether the peer may still send such."""
         if self._control.spend(tokens, self._now):
             return True
         self._fail(ErrorCode.ENHANCE_YOUR_CALM, "control_flood")
         return False
+
+    @abstractmethod
+    def _heed_reset(self, state: Stream, code: int) -> None:
+        """The peer has reset a stream, which has gone."""
+
+    @abstractmethod
+    def _heed_goaway(self, last: int, code: int) -> None:
+        """The peer will look at no stream of ours above ``last``, and open none."""
 
     def _is_idle(self, stream: int) -> bool:
         return stream > self._seen or not stream & 1
@@ -103,12 +111,7 @@ class ControlFrames(SendingHalf):
             self._pay_control()
             return None
         self._drop(state, ours=False)
-        self._events.append(Reset(stream, UINT.unpack(payload)[0], True, "reset_by_peer"))
-        if state.done:
-            self._pay_control()  # it does not want to send the rest of a request that has its answer
-        else:
-            self._pay_reset("rapid_resets")
-        return None
+        return self._heed_reset(state, UINT.unpack(payload)[0])
 
     def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if stream:
@@ -154,7 +157,7 @@ class ControlFrames(SendingHalf):
         return None
 
     def _on_push_promise(self, _flags: int, _stream: int, _payload: bytes) -> None:
-        self._fail(ErrorCode.PROTOCOL_ERROR, "push_promise_of_client")
+        self._fail(ErrorCode.PROTOCOL_ERROR, "push_promise")
 
     def _on_ping(self, flags: int, stream: int, payload: bytes) -> None:
         if stream:
@@ -169,9 +172,8 @@ class ControlFrames(SendingHalf):
             self._fail(ErrorCode.PROTOCOL_ERROR, "goaway_of_stream")
         elif len(payload) < 8:
             self._fail(ErrorCode.FRAME_SIZE_ERROR, "bad_goaway_size")
-        elif self._pay_control() and not self._left:
-            self._left = True
-            self._events.append(GoneAway(UINT.unpack_from(payload, 4)[0]))
+        elif self._pay_control():
+            self._heed_goaway(UINT.unpack_from(payload)[0] & LOW_31_BITS, UINT.unpack_from(payload, 4)[0])
 
     def _on_window_update(self, _flags: int, stream: int, payload: bytes) -> None:
         if len(payload) != 4:

@@ -19,21 +19,18 @@ do, sends the same few bytes for every request, and decoding is the dearest part
 import re
 
 from router.wire.framing import CHUNKED, NO_BODY, NO_TOKENS, body_length, merge_repeated
-from router.wire.headers import TOKEN, VALUE, Fields, may_be_trailer
+from router.wire.headers import TOKEN, Fields
 from router.wire.hpack_blocks import BlockDecoder, BlockFault
 from router.wire.http1 import TARGET, RequestHead
+from router.wire.http2_fields import field_fault, parse_trailers, size_of
 from router.wire.http2_limits import MAX_HEAD_BYTES, Http2Limits
 from router.wire.malformed import Malformed
 
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _SCHEMES = (b"https", b"http")
-_OF_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 
 _METHOD = re.compile(TOKEN)
 _PATH = re.compile(TARGET)
-_NAMES = re.compile(rb"(?:" + TOKEN + rb"\n)*")
-_VALUES = re.compile(rb"(?:" + VALUE + rb"\n)*")
-_BLANK_AT_AN_EDGE = re.compile(rb"(?:\A|\n)[ \t]|[ \t]\n")
 
 _MAX_KEPT = 16  # heads a connection, with so many bytes of block and text: an idle connection holds on to them
 _MAX_KEPT_BYTES = 16_384
@@ -85,7 +82,7 @@ class HeadReader:
         return pairs if isinstance(pairs, BlockFault) else None
 
     def _keep(self, block: bytes, ended: bool, head: RequestHead, changes: int) -> None:
-        size = len(block) + _size(head.fields)
+        size = len(block) + size_of(head.fields)
         if self._kept_at != changes or len(self._kept) == _MAX_KEPT or self._kept_bytes + size > _MAX_KEPT_BYTES:
             self._kept.clear()
             self._kept_bytes = 0
@@ -95,14 +92,9 @@ class HeadReader:
             self._kept_bytes += size
 
 
-def _size(pairs: Fields) -> int:
-    """Bytes as RFC 9113 6.5.2 counts them."""
-    return 32 * len(pairs) + sum([len(name) + len(value) for name, value in pairs])
-
-
 def parse_request(pairs: Fields, limits: Http2Limits, *, ended: bool) -> RequestHead | Malformed:
     """The request that a block's pairs make. Malformed carries the status to answer: 400, 417 or 431."""
-    if _size(pairs) > limits.max_head_bytes:
+    if size_of(pairs) > limits.max_head_bytes:
         return Malformed("head_too_large", 431)
     pseudo: dict[bytes, bytes] = {}
     fields: Fields = []
@@ -115,36 +107,10 @@ def parse_request(pairs: Fields, limits: Http2Limits, *, ended: bool) -> Request
             pseudo[name] = value
     if len(fields) + (b":authority" in pseudo) > limits.max_fields:
         return Malformed("too_many_fields", 431)
-    fault = _with_host(pseudo.get(b":authority"), fields) or _field_fault(fields)
-    return fault or _judge_target(pseudo) or _head(pseudo, fields, ended)
-
-
-def parse_trailers(pairs: Fields, limits: Http2Limits) -> Fields | Malformed:
-    """The fields that may be trailers among a block's pairs."""
-    if _size(pairs) > limits.max_trailer_bytes:
-        return Malformed("trailers_too_large", 431)
-    if len(pairs) > limits.max_trailer_fields:
-        return Malformed("too_many_trailers", 431)
-    fields = [(name, value) for name, value in pairs]
-    return _field_fault(fields) or [pair for pair in fields if may_be_trailer(pair[0])]
-
-
-def _field_fault(fields: Fields) -> Malformed | None:
-    """Each text is judged at once for all fields: a line of its own for each, and as many lines as fields."""
-    names = b"".join([name + b"\n" for name, _ in fields])
-    values = b"".join([value + b"\n" for _, value in fields])
-    if names.count(b"\n") != len(fields) or names != names.lower() or _NAMES.fullmatch(names) is None:
-        return Malformed("bad_field_name")
-    if values.count(b"\n") != len(fields) or _VALUES.fullmatch(values) is None or _BLANK_AT_AN_EDGE.search(values):
-        return Malformed("bad_field_value")
+    if fault := _with_host(pseudo.get(b":authority"), fields):
+        return fault
     known = dict(fields)
-    if not _OF_CONNECTION.isdisjoint(known) or (b"te" in known and not _wants_trailers(fields)):
-        return Malformed("connection_field")
-    return None
-
-
-def _wants_trailers(fields: Fields) -> bool:
-    return all(value.lower() == b"trailers" for name, value in fields if name == b"te")
+    return field_fault(fields, known) or _judge_target(pseudo) or _head(pseudo, fields, known, ended)
 
 
 def _with_host(authority: bytes | None, fields: Fields) -> Malformed | None:
@@ -180,8 +146,7 @@ def _judge_target(pseudo: dict[bytes, bytes]) -> Malformed | None:
     return None if rooted and _PATH.fullmatch(path) else Malformed("bad_target")
 
 
-def _head(pseudo: dict[bytes, bytes], fields: Fields, ended: bool) -> RequestHead | Malformed:
-    known = dict(fields)
+def _head(pseudo: dict[bytes, bytes], fields: Fields, known: dict[bytes, bytes], ended: bool) -> RequestHead | Malformed:
     if len(known) != len(fields):
         if fault := merge_repeated(fields, known):
             return fault

@@ -14,7 +14,8 @@ MAX_HEAD_BYTES: Final = 1 << 20
 
 
 class Http2Limits(NamedTuple):
-    """Bytes, counts and tokens. The defaults are those of an empty configuration."""
+    """Bytes, counts and tokens. The defaults are those of clients, under an empty configuration; those of backends stand in
+    ``router/limits.py``."""
 
     max_head_bytes: int = 65_536
     """Decoded bytes of a head, and 32 for each field, as RFC 9113 6.5.2 counts: as many as HTTP/1.1 has. At most

@@ -1,23 +1,19 @@
 """The sending half of an HTTP/2 connection: its streams, the windows of both directions, and the output.
 
 Promises: nothing is sent beyond a window or a frame's size; what is said to a stream that has gone is a no-op; bytes of a
-body are credited once, when they were consumed or when their stream went. Refuses to know: what a client sent
-(``http2``), and when to stop sending (whoever looks at ``pending``).
+body are credited once, when they were consumed or when their stream went. Refuses to know: what a peer sent
+(``http2_reading``), and when to stop sending (whoever looks at ``pending``).
 Source: RFC 9113 sections 5.1 (states), 5.2 and 6.9 (flow control), 6.8 (GOAWAY).
 """
 
 from router.wire.headers import Fields
-from router.wire.hpack_encoder import encode_fields, encode_head
+from router.wire.hpack_encoder import encode_fields
 from router.wire.http2_budget import Budget
 from router.wire.http2_frames import (
     DATA,
     DEFAULT_WINDOW,
     END_STREAM,
-    INITIAL_WINDOW_SIZE,
-    MAX_CONCURRENT_STREAMS,
     MAX_FRAME,
-    MAX_HEADER_LIST_SIZE,
-    NO_RFC7540_PRIORITIES,
     ErrorCode,
     frame_header,
     goaway_frame,
@@ -26,7 +22,7 @@ from router.wire.http2_frames import (
     settings_frame,
     window_update_frame,
 )
-from router.wire.http2_limits import MAX_HEAD_BYTES, Http2Limits
+from router.wire.http2_limits import Http2Limits
 from router.wire.http2_stream import Stream
 
 _MAX_GONE = 256
@@ -34,11 +30,11 @@ _MAX_GONE = 256
 
 
 class SendingHalf:
-    """What a server says, and all that both halves need."""
+    """What we say, as a server or as a client, and all that both halves need."""
 
     __slots__ = (
-        "_allowed", "_block_start", "_connection_window", "_control", "_draining", "_freed", "_gone", "_initial_window", "_last",
-        "_limits", "_now", "_out", "_over", "_resets", "_seen", "_stream_window", "_streams", "_window", "pending",
+        "_allowed", "_block_start", "_control", "_credited_from", "_freed", "_gone", "_initial_window", "_last", "_limits",
+        "_now", "_out", "_over", "_resets", "_seen", "_stream_window", "_streams", "_window", "pending",
     )  # fmt: skip
 
     pending: int
@@ -50,35 +46,27 @@ class SendingHalf:
         self._resets = Budget(limits.reset_tokens, limits.reset_tokens_a_second)
         self._streams: dict[int, Stream] = {}
         self._gone: dict[int, bool] = {}  # the last streams that went: whether we reset them
-        self._seen = self._last = 0  # the highest stream that the client opened, and that we looked at
-        self._draining = self._over = False
+        self._seen = self._last = 0  # the highest stream that was opened, and of the peer's that we looked at
+        self._over = False
         self._now = 0.0
         self._window = self._initial_window = DEFAULT_WINDOW
-        self._stream_window = max(DEFAULT_WINDOW, limits.stream_window)
-        self._connection_window = max(DEFAULT_WINDOW, limits.connection_window)
-        self._allowed = self._connection_window
+        self._stream_window = limits.stream_window
+        self._allowed = limits.connection_window
+        self._credited_from = min(limits.stream_window, limits.connection_window) // 2
         self._freed = 0
         self._block_start = b""
         self._out: list[bytes] = []
         self.pending = 0
-        self._write(settings_frame([
-            (MAX_CONCURRENT_STREAMS, limits.max_streams),
-            (INITIAL_WINDOW_SIZE, self._stream_window),
-            (MAX_HEADER_LIST_SIZE, min(limits.max_head_bytes, MAX_HEAD_BYTES)),
-            (NO_RFC7540_PRIORITIES, 1),
-        ]))  # fmt: skip
-        if self._connection_window > DEFAULT_WINDOW:
-            self._write(window_update_frame(0, self._connection_window - DEFAULT_WINDOW))
+
+    def _introduce(self, settings: list[tuple[int, int]]) -> None:
+        self._write(settings_frame(settings))
+        if self._allowed > DEFAULT_WINDOW:
+            self._write(window_update_frame(0, self._allowed - DEFAULT_WINDOW))
 
     @property
     def open_streams(self) -> int:
         """Streams that have not gone."""
         return len(self._streams)
-
-    @property
-    def closing(self) -> bool:
-        """No stream will be opened any more: GOAWAY was sent."""
-        return self._draining or self._over
 
     def take_output(self) -> bytes:
         """All that must be sent."""
@@ -90,15 +78,9 @@ class SendingHalf:
         self.pending = 0
         return data
 
-    def send_head(self, stream: int, status: int, fields: Fields, *, end: bool) -> None:
-        """A response's head, or an interim one. Names in any case; fields that belong to a connection are left out.
-        ValueError for a CR, LF or NUL in a value, or for a name that is none: our fault, never a peer's."""
-        state = self._streams.get(stream)
-        if state is not None and not state.done:
-            self._send_block(state, encode_head(status, fields), end)
-
     def send_trailers(self, stream: int, fields: Fields) -> None:
-        """The end of a response with fields after its body. ValueError as ``send_head``."""
+        """The end of a message with fields after its body; names in any case. ValueError for a CR, LF or NUL in a value, or for a
+        name that is none: our fault, never a peer's."""
         state = self._streams.get(stream)
         if state is not None and not state.done:
             self._send_block(state, encode_fields(fields), end=True)
@@ -143,14 +125,8 @@ class SendingHalf:
             self._write(rst_stream_frame(stream, code))
             self._drop(state, ours=True)
 
-    def shut_down(self) -> None:
-        """GOAWAY without an error: streams that are here go on, later ones are not looked at; they may be sent elsewhere."""
-        if not self.closing:
-            self._draining = True
-            self._write(goaway_frame(self._last, ErrorCode.NO_ERROR, ""))
-
     def terminate(self, code: ErrorCode, reason: str) -> None:
-        """GOAWAY with an error: every stream has gone, nothing more is read. ``reason``: ASCII, short. No event follows."""
+        """GOAWAY, for good: every stream has gone, nothing more is read. ``reason``: ASCII, short. No event follows."""
         if not self._over:
             self._over = True
             self._streams.clear()
@@ -216,7 +192,7 @@ class SendingHalf:
 
     def _free_of_connection(self, size: int) -> None:
         self._freed += size
-        if self._freed >= self._connection_window // 2 and not self._over:
+        if self._freed >= self._credited_from and not self._over:
             self._write(window_update_frame(0, self._freed))
             self._allowed += self._freed
             self._freed = 0

@@ -7,15 +7,16 @@ idle streams have higher numbers than the last, all others are closed.
 from typing import Final
 
 UNKNOWN_LENGTH: Final = -1
+HEAD_DUE: Final = -2
 
 
 class Stream:
-    """``ended``: the client has sent all; ``done``: we have. Both: the stream has gone.
+    """``ended``: the peer has sent all; ``done``: we have. Both: the stream has gone.
 
-    ``window``: bytes of data that we may send, below 0 after a setting shrank it. ``allowed``: bytes that the client may
+    ``window``: bytes of data that we may send, below 0 after a setting shrank it. ``allowed``: bytes that the peer may
     still send; ``held``: of those that it sent, how many nobody has reported as consumed; ``freed``: consumed ones that no
-    WINDOW_UPDATE has told it of. ``expected``: bytes of its Content-Length that have not come, or UNKNOWN_LENGTH. ``void``: its
-    head was malformed, its body is dropped.
+    WINDOW_UPDATE has told it of. ``expected``: bytes of its Content-Length that have not come, UNKNOWN_LENGTH, or HEAD_DUE where
+    no body may come yet. ``void``: its head was malformed, its body is dropped.
     """
 
     __slots__ = ("allowed", "done", "ended", "expected", "freed", "held", "number", "void", "window")

@@ -366,7 +366,7 @@ DIFFERENCES = [
     Difference(CONNECTION, "continuation_of_nothing", STREAM, "RFC 9113 6.10 leaves no choice: it follows HEADERS or is an error",
                [head(1), raw(RST_STREAM, 0, 1, bytes(4)), head(3), raw(CONTINUATION, 0, 1)]),
     Difference(CONNECTION, "reset_of_idle_stream", FINE, RIGHT, [head(1), raw(RST_STREAM, 0, 7, bytes(4))]),
-    Difference(CONNECTION, "push_promise_of_client", FINE, "h2 waits for the end of a block before it judges the frame",
+    Difference(CONNECTION, "push_promise", FINE, "h2 waits for the end of a block before it judges the frame",
                [head(1), raw(PUSH_PROMISE, 0, 1, b"\0\0\0\2")]),
     Difference(CONNECTION, "bad_stream_number", FINE, "h2 waits for the end of a block before it judges the frame",
                [raw(HEADERS, 0, 2, literal(GET))]),

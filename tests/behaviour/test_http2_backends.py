@@ -97,7 +97,7 @@ def account(response: Response) -> dict[str, list[str]]:
 
 
 def test_an_endpoint_of_http2_is_reached_over_it(place: Place, http2: Http2Backend) -> None:
-    """R102: h2 by ALPN over TLS, h2c without; the request is HTTP/2's, and is marked as every other."""
+    """R38, R102, K12: h2 by ALPN over TLS, h2c without; the request is HTTP/2's, and is marked as every other."""
     place.add(http2)
     seen = account(place.ask("/a/b?c=d", headers=[("X-Own", "1"), ("TE", "trailers"), ("Connection", "X-Gone"), ("X-Gone", "1")]))
     assert (seen[":method"], seen[":path"], seen[":authority"]) == (["GET"], ["/a/b?c=d"], [place.host])
@@ -316,7 +316,7 @@ def test_a_connection_that_ends_under_a_request_is_asked_again_where_that_is_saf
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_backend_of_http1_is_spoken_to_in_it(place: Place, backend_ca: CA, tls: bool) -> None:
-    """Contract f.6: by ALPN; without TLS by its answer to the preface, before which no request leaves."""
+    """R36, contract f.6: by ALPN; without TLS by its answer to the preface, before which no request leaves."""
     with EchoBackend(credential=backend_ca.issue_server(NAME) if tls else None) as backend:
         place.add(backend)
         for number in range(3):

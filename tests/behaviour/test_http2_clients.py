@@ -55,7 +55,7 @@ def backend(place: Place) -> EchoBackend:
 )
 @pytest.mark.parametrize("domain", [OPEN, ANY])
 def test_alpn_chooses_what_the_client_has(at: At, alice: Credential, domain: str, offered: list[bytes], chosen: bytes) -> None:
-    """R25: `enable_http2` is on unless the operator says otherwise: h2 for who speaks it, on every domain; others as before."""
+    """R25, R104, K13: `enable_http2` is on unless the operator says otherwise: h2 for who speaks it; others go on as before."""
     place = at(domain, {"mtls_allow_any": True})
     with Client(place.router.ssl_port, Tls(place.host, alice, alpn=offered)) as client:
         assert client.tls is not None

@@ -246,3 +246,25 @@ def test_a_reload_that_changes_no_client_policy_ends_nothing(make_yard: MakeYard
         yard.reload(mtls_domain(f"*.{EAST}", east_ca))
         assert client.request(yard.strict).status == 200
         assert client.goodbye is None
+
+
+def test_a_changed_policy_is_told_to_who_asks_nothing(make_yard: MakeYard, west_ca: CA) -> None:
+    """At the reload, not with the next request: an idle connection ends, one with a stream ends behind it; others stay."""
+    yard = make_yard()
+    with (
+        yard.http2(yard.strict, yard.caller) as idle,
+        yard.http2(yard.strict, yard.caller) as busy,
+        yard.http2() as bystander,
+    ):
+        assert (idle.request(yard.strict).status, bystander.request(yard.plain).status) == (200, 200)
+        held = yard.hold()
+        answer = begun(busy, yard.strict)
+        yard.reload(mtls_domain(f"*.{EAST}", west_ca))
+        goodbyes = [idle.wait_end(), busy.wait(lambda: busy.goodbye, "GOAWAY")]
+        assert [each and each.code for each in goodbyes] == [Code.NO_ERROR] * 2
+        held.go_on.set()
+        busy.wait(lambda: answer.ended, "the rest of the answer")
+        assert answer.body == b"firstother"
+        busy.wait_end()
+        assert bystander.request(yard.plain).status == 200
+        assert bystander.goodbye is None

@@ -87,7 +87,7 @@ def test_the_fields_of_a_head(tight: RouterProcess, host: str, backend: EchoBack
 
 
 def test_a_stated_body_length(tight: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """max_request_body_bytes: so many bytes pass, a greater Content-Length is 413 before any backend contact."""
+    """R44, max_request_body_bytes: so many bytes pass, a greater Content-Length is 413 before any backend contact."""
     assert get(tight.port, host, method="POST", body=b"x" * BODY_BYTES).status == 200
     head = render_request(host, method="POST", headers=[("Content-Length", str(BODY_BYTES + 1))])
     response, closed = exchange(tight.port, head)
@@ -96,7 +96,7 @@ def test_a_stated_body_length(tight: RouterProcess, host: str, backend: EchoBack
 
 
 def test_a_chunked_body(tight: RouterProcess, host: str, backend: EchoBackend) -> None:
-    """max_request_body_bytes: a chunked body is 413 as soon as it is longer; the backend never has it whole."""
+    """R44, max_request_body_bytes: a chunked body is 413 as soon as it is longer; the backend never has it whole."""
     chunked = [("Transfer-Encoding", "chunked")]
     fits = b"%x\r\n%b\r\n0\r\n\r\n" % (BODY_BYTES, b"x" * BODY_BYTES)
     assert get(tight.port, host, method="POST", headers=chunked, body=fits).status == 200

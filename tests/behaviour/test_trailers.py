@@ -123,3 +123,15 @@ def test_trailers_of_a_stream_do_not_wait_for_the_next_read(place: Site) -> None
         client.send_trailers(stream, [("x-up", "1")])
         assert client.response(stream).status == 200
     assert place.backend.last.trailers == [("x-up", "1")]
+
+
+@pytest.mark.parametrize(
+    "name", ["x-cf-applicationid", "x_forwarded_client_cert", "x-client-verify", "x-amzn-mtls-clientcert", "x_tls_client_cert"]
+)
+def test_a_trailer_cannot_say_what_a_field_cannot(place: Site, name: str) -> None:
+    """A name that no client may write in a head, in any spelling, does not come behind the body either."""
+    place.backend.script(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-CF-Proxy-Signature: s\r\nX-Sum: 5\r\n\r\n")
+    with connect(place) as client:
+        answer = client.request(place.host, method="POST", body=b"hi", trailers=[(name, "forged"), ("x-up", "1")])
+    assert answer.trailers == [("x-sum", "5")]
+    assert place.seen().trailers == [("x-up", "1")]

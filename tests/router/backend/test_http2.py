@@ -15,10 +15,10 @@ from router.faults import Fault
 from router.limits import Limits
 from router.net.body import BodyMalformed, BodyReader, BodyTruncated
 from router.net.stream import Stream as TcpStream
-from router.wire.hpack_client import encode
+from router.wire.hpack_encoder import encode_fields
 from router.wire.http1 import CHUNKED, NO_BODY, Fields, HeadLimits, ResponseHead
-from router.wire.http2_client_events import ClientLimits
 from router.wire.http2_frames import head_frames
+from router.wire.http2_limits import Http2Limits
 from tests.router.backend.parts import endpoint
 from tests.router.backend.test_dial import BACKENDS, dialer
 from tests.router.net.pairs import soon
@@ -32,7 +32,7 @@ FIELDS: Fields = [(b"Host", b"app.example")]
 
 
 @asynccontextmanager
-async def connected(backend: EchoBackend, limits: ClientLimits | None = None) -> AsyncIterator[Http2Connection]:
+async def connected(backend: EchoBackend, limits: Http2Limits | None = None) -> AsyncIterator[Http2Connection]:
     """A settled connection to `backend`."""
     to = endpoint(backend.port, tls=backend.tls, san="app" if backend.tls else "", protocol="http2")
     made = await open_http2(to, dialer(), limits or Limits().http2_backends())
@@ -264,7 +264,9 @@ def frames_with_wrong_length() -> bytes:
 async def test_a_head_beyond_the_limits_is_too_large(fields: Fields, limits: HeadLimits, kind: str) -> None:
     """Attack 55: as in HTTP/1.1."""
     with Http2Backend() as backend:
-        backend.next(lambda stream: stream.connection.send_raw(b"".join(head_frames(1, b"\x88" + encode(fields), end=True))))
+        backend.next(
+            lambda stream: stream.connection.send_raw(b"".join(head_frames(1, b"\x88" + encode_fields(fields), end=True)))
+        )
         async with connected(backend) as one:
             with pytest.raises(Fault) as raised:
                 await head_of(begin(one), limits=limits)
@@ -491,12 +493,12 @@ async def test_silence_instead_of_settings_ends_at_the_deadline() -> None:
     """And nothing is left open."""
     with Mute() as mute:
         upstream = await dialer().dial(endpoint(mute.port))
-        one = Http2Connection(upstream, ClientLimits())
+        one = Http2Connection(upstream, Limits().http2_backends())
         with pytest.raises(Fault) as raised:
             await one.settle(asyncio.get_running_loop().time() + 0.05)
         assert (raised.value.kind, one.closed) == ("dial_timeout", True)
     with EchoBackend() as backend:
-        one = Http2Connection(await dialer().dial(endpoint(backend.port)), ClientLimits())
+        one = Http2Connection(await dialer().dial(endpoint(backend.port)), Limits().http2_backends())
         backend.close_connections()
         with pytest.raises(NotHttp2):
             await one.settle(soon())

@@ -5,7 +5,7 @@ import sys
 from ipaddress import ip_network
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.endpoint import Endpoint
@@ -179,7 +179,6 @@ LISTENERS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(LISTENERS, max_size=3), st.sampled_from(["", "*.d.example", "a.example"]))
 def test_what_the_check_lets_through_compiles_and_every_name_has_one_door(listeners: list[dict[str, Any]], domain: str) -> None:
     """R8, R224; attack 75: no configuration is good and yet ambiguous, or lets L4 pass by a domain."""

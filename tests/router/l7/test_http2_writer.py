@@ -1,16 +1,24 @@
 """router/l7/http2_writer.py: one stream's response against the frame layer, without a socket, on both event loops."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.events import (
+    DataReceived,
+    InformationalResponseReceived,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
 from h2.settings import SettingCodes
 
 from router.faults import Fault
 from router.l7.http2_writer import Http2Writer
-from router.net.deadline import Wheel
+from router.net.deadline import TICK, Wheel
 from router.wire.http2 import Http2Limits, ServerConnection
 
 REQUEST = [(":method", "GET"), (":scheme", "https"), (":authority", "a.example"), (":path", "/")]
@@ -149,3 +157,35 @@ async def test_an_abort_is_a_reset() -> None:
     await writer.write(b"half")
     writer.abort()
     assert line.kinds() == [ResponseReceived, DataReceived, StreamReset]
+
+
+@pytest.mark.parametrize("method", ["interim", "flush", "write", "finish"])
+async def test_a_head_waits_for_a_connection_that_takes_nothing(method: str) -> None:
+    """Attack 68: heads have no window: those of a hundred streams would pile up for a client that does not read."""
+    line = Line()
+    writer = line.writer()
+    line.blocked = True
+    writer.begin(200, b"OK", [(b"A", b"x" * 1000)], -1, keep=True)
+    before = len(line.seen)
+    calls: dict[str, tuple[Any, ...]] = {"interim": (103, b"", []), "flush": (), "write": (b"x",), "finish": (b"x", [])}
+    task = line.loop.create_task(getattr(writer, method)(*calls[method]))
+    await asyncio.sleep(0.01)
+    assert (line.h2.pending, len(line.seen)) == (0, before)
+    line.blocked = False
+    writer.wake()
+    await task
+    assert any(isinstance(event, ResponseReceived | InformationalResponseReceived) for event in line.seen)
+
+
+async def test_a_connection_that_is_slow_to_drain_is_no_stalled_stream() -> None:
+    """`client_stall_timeout` are seconds in which a client takes nothing: whoever drains the connection sees what it takes."""
+    line = Line()
+    writer = Http2Writer(line, 1, 0.0, malformed=False)
+    line.blocked = True
+    writer.begin(200, b"OK", [], -1, keep=True)
+    task = line.loop.create_task(writer.write(b"x"))
+    await asyncio.sleep(2 * TICK)
+    line.blocked = False
+    writer.wake()
+    await task
+    assert line.kinds() == [ResponseReceived, DataReceived]

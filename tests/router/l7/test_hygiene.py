@@ -26,6 +26,7 @@ _RANDOM = bytes(range(RANDOM_BYTES))
 _ENDPOINT = Endpoint("10.0.0.9", 8080, app="app-guid", instance_id="instance-guid", instance_index="0")
 _LIMITS = HeadLimits(65536, 200)
 _POLICY = header_policy()
+_THEN = (b"Date", b"Sun, 06 Nov 1994 08:49:37 GMT")
 _BEHIND_LB = header_policy(trusted_proxies=["192.0.2.0/24"])
 _UUID4 = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _PROTECTED_NAMES = [
@@ -356,7 +357,7 @@ def test_responses_are_rewritten_as_configured() -> None:
     fields = [(b"x-powered-by", b"php"), (b"server", b"theirs"), (b"x-vcap-request-id", b"x")]
     rewritten = [(b"server", b"theirs"), (b"X-Frame-Options", b"DENY"), (b"X-Powered-By", b"us")]
     assert rewritten == response_fields(fields, frozenset(), policy, ids)
-    refused = refusal_fields([(b"Server", b"ours")], policy, ids)
+    refused = refusal_fields([(b"Server", b"ours")], policy, ids, 0.0)
     assert (b"X-Frame-Options", b"DENY") in refused
     assert _values(refused, b"server") == [b"ours"]
     assert not _values(refused, b"x-vcap-request-id")
@@ -365,8 +366,31 @@ def test_responses_are_rewritten_as_configured() -> None:
 def test_an_error_carries_both_ids() -> None:
     """Decision 9: X-Vcap-Request-Id and X-Request-Id also stand on errors."""
     ids = make_ids([(b"x-request-id", b"mine")], _POLICY, _RANDOM)
-    expected = [(b"A", b"b"), (b"X-Vcap-Request-Id", ids.vcap), (b"X-Request-Id", b"mine")]
-    assert expected == refusal_fields([(b"A", b"b")], _POLICY, ids)
+    expected = [(b"A", b"b"), (b"X-Vcap-Request-Id", ids.vcap), (b"X-Request-Id", b"mine"), _THEN]
+    assert expected == refusal_fields([(b"A", b"b")], _POLICY, ids, 784111777.5)
+
+
+@pytest.mark.parametrize(
+    ("sent", "now", "expected"),
+    [
+        ([], 784111777.5, [b"Sun, 06 Nov 1994 08:49:37 GMT"]),
+        ([(b"date", b"Mon, 01 Jan 2024 00:00:00 GMT")], 784111777.5, [b"Mon, 01 Jan 2024 00:00:00 GMT"]),
+        ([], None, []),
+    ],
+    ids=["without", "its own", "interim"],
+)
+def test_a_response_without_a_date_gets_one(sent: Fields, now: float | None, expected: list[bytes]) -> None:
+    """RFC 9110 section 6.6.1: the time of receipt is told where the backend told none; interim responses stay as they are."""
+    ids = make_ids([], _POLICY, _RANDOM)
+    assert expected == _values(response_fields(sent, frozenset(), _POLICY, ids, (), now), b"date")
+
+
+def test_a_date_that_the_operator_removes_is_not_made_again() -> None:
+    """`http_rewrite` has the last word."""
+    policy = header_policy(remove_headers=["Date"])
+    ids = make_ids([], policy, _RANDOM)
+    assert _values(response_fields([(b"date", b"x")], frozenset(), policy, ids, (), 1.0), b"date") == []
+    assert _values(refusal_fields([], policy, ids, 1.0), b"date") == []
 
 
 @pytest.mark.parametrize(

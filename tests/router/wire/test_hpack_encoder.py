@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.wire.headers import Fields
-from router.wire.hpack_encoder import encode_fields, encode_head
+from router.wire.hpack_encoder import TABLE_SIZE_ZERO, encode_fields, encode_head, encode_request
 
 NAMES = st.one_of(
     st.sampled_from([b"content-type", b"age", b"vary", b"set-cookie", b"authorization", b"x-a", b"accept-encoding"]),
@@ -33,6 +33,27 @@ def test_every_head_reads_as_it_was_given_and_leaves_the_table_alone(status: int
     assert expected == decoded(encode_head(status, fields))
 
 
+@given(
+    st.sampled_from([b"GET", b"POST", b"PROPFIND"]), st.sampled_from([b"http", b"https"]), st.sampled_from([b"", b"a.example"]),
+    st.sampled_from([b"/", b"/index.html", b"*", b"/a?" + b"b" * 200]), st.lists(st.tuples(NAMES, VALUES), max_size=10),
+)  # fmt: skip
+def test_every_request_reads_as_it_was_given(method: bytes, scheme: bytes, host: bytes, path: bytes, fields: Fields) -> None:
+    """Pseudo-fields first; also behind the resize that says that no table is kept."""
+    authority = [(b":authority", host)] if host else []
+    expected = [(b":method", method), (b":scheme", scheme), *authority, (b":path", path), *fields]
+    assert expected == decoded(encode_request(method, scheme, host, path, fields))
+    assert expected == decoded(TABLE_SIZE_ZERO + encode_request(method, scheme, host, path, fields))
+
+
+@pytest.mark.parametrize(
+    "request_line", [(b"A\n", b"http", b"a", b"/"), (b"GET", b"http", b"a\r", b"/"), (b"GET", b"http", b"a", b"/\0")]
+)
+def test_no_pseudo_field_can_be_taken_for_more_than_one(request_line: tuple[bytes, bytes, bytes, bytes]) -> None:
+    """H2.CRLF: a backend that speaks HTTP/1.1 behind its HTTP/2 would read a second field, or a second request."""
+    with pytest.raises(ValueError, match="CR, LF or NUL"):
+        encode_request(*request_line, [])
+
+
 def test_names_are_lower_case_and_values_without_blanks_around_them() -> None:
     """RFC 9113 8.2.1: a client calls anything else malformed."""
     assert decoded(encode_fields([(b"X-Cf-RouterError", b" unknown_route\t")])) == [(b"x-cf-routererror", b"unknown_route")]
@@ -53,14 +74,14 @@ def test_a_field_that_belongs_to_a_connection_is_left_out(name: bytes) -> None:
     assert decoded(encode_fields([(b"a", b"b"), (name, b"x"), (b"c", b"d")])) == [(b"a", b"b"), (b"c", b"d")]
 
 
-@pytest.mark.parametrize("name", [b"Set-Cookie", b"authorization", b"proxy-authorization"])
+@pytest.mark.parametrize("name", [b"Set-Cookie", b"Cookie", b"authorization", b"proxy-authorization", b"X-Forwarded-Client-Cert"])
 def test_a_secret_is_never_indexed_by_anybody(name: bytes) -> None:
     """RFC 7541 7.1.3: nor by the next proxy."""
     (field,) = Decoder().decode(encode_fields([(name, b"secret")]), raw=True)
     assert isinstance(field, NeverIndexedHeaderTuple)
 
 
-@pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0b"])
+@pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0b", b"\r"])
 def test_a_value_that_would_break_out_of_a_line_is_not_encoded(value: bytes) -> None:
     """As in http1: it would break out behind the next proxy. The message names the field and keeps the value to itself."""
     for _ in range(2):

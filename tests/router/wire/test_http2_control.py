@@ -68,8 +68,8 @@ def talking(limits: Http2Limits | None = None) -> Client:
         (raw(SETTINGS, 0, 0, b"\0\5" + u32(16_383)), PROTOCOL, "bad_setting"),
         (raw(SETTINGS, 0, 0, b"\0\5" + u32(2**24)), PROTOCOL, "bad_setting"),
         # 6.6
-        (raw(PUSH_PROMISE, 4, 1, u32(2)), PROTOCOL, "push_promise_of_client"),
-        (raw(PUSH_PROMISE, 4, 0, b""), PROTOCOL, "push_promise_of_client"),
+        (raw(PUSH_PROMISE, 4, 1, u32(2)), PROTOCOL, "push_promise"),
+        (raw(PUSH_PROMISE, 4, 0, b""), PROTOCOL, "push_promise"),
         # 6.7
         (raw(PING, 0, 1, bytes(8)), PROTOCOL, "ping_of_stream"),
         (raw(PING, 0, 0, bytes(7)), FRAME_SIZE, "bad_ping_size"),

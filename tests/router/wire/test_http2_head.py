@@ -1,4 +1,4 @@
-"""Heads and trailers of HTTP/2: the rules of RFC 9113 section 8, one a row."""
+"""Heads of HTTP/2 requests: the rules of RFC 9113 section 8, one a row."""
 
 import pytest
 from hpack import Encoder
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.wire.http1 import CHUNKED, NO_BODY, HeadLimits, RequestHead, parse_request_head, render_request_head
-from router.wire.http2_head import HeadReader, parse_request, parse_trailers
+from router.wire.http2_head import HeadReader, parse_request
 from router.wire.http2_limits import Http2Limits
 from router.wire.malformed import Malformed
 from tests.support.http2 import GET, POST, Pairs, literal
@@ -190,26 +190,6 @@ def test_a_head_may_have_exactly_its_limits_and_not_a_byte_or_field_more() -> No
     assert isinstance(parse_request(pairs, LIMITS._replace(max_head_bytes=size, max_fields=3), ended=True), RequestHead)
     assert parse_request(pairs, LIMITS._replace(max_head_bytes=size - 1), ended=True) == Malformed("head_too_large", 431)
     assert parse_request(pairs, LIMITS._replace(max_fields=2), ended=True) == Malformed("too_many_fields", 431)
-
-
-@pytest.mark.parametrize(
-    ("pairs", "expected"),
-    [
-        ([], []),
-        ([(b"grpc-status", b"0"), (b"a", b"")], [(b"grpc-status", b"0"), (b"a", b"")]),
-        ([(b"content-length", b"3"), (b"host", b"b"), (b"authorization", b"x"), (b"x-forwarded-for", b"y"), (b"a", b"b")],
-         [(b"a", b"b")]),
-        ([(b":path", b"/")], BAD_NAME),
-        ([(b"A", b"b")], BAD_NAME),
-        ([(b"a", b"b\r\n")], BAD_VALUE),
-        ([(b"transfer-encoding", b"chunked")], CONNECTION_FIELD),
-        ([(b"a", b"b" * 16_384)], Malformed("trailers_too_large", 431)),
-        ([(b"a", b"b")] * 65, Malformed("too_many_trailers", 431)),
-    ],
-)  # fmt: skip
-def test_trailers_are_what_may_be_one_and_no_pseudo_field_is(pairs: Pairs, expected: Pairs | Malformed) -> None:
-    """RFC 9113 8.1; attack 48 by HTTP/2."""
-    assert expected == parse_trailers(pairs, LIMITS)
 
 
 TEXTS = st.text("!#az09-", min_size=1, max_size=9).map(str.encode)

@@ -127,11 +127,20 @@ def test_windows_open_again_as_bodies_are_consumed() -> None:
     client.server.consumed(1, 49_999)
     assert client.answers() == []
     client.server.consumed(1, 1)
-    assert windows(client.answers()) == [(1, 50_000)]
+    assert windows(client.answers()) == [(0, 50_000), (1, 50_000)]
     client.server.consumed(1, 30_000)
-    assert windows(client.answers()) == [(0, 80_000)]
+    assert windows(client.answers()) == []
     client.server.consumed(1, 2**40)  # never more than came
-    assert windows(client.answers()) == [(1, 50_000)]
+    assert windows(client.answers()) == [(0, 50_000), (1, 50_000)]
+
+
+def test_a_large_window_of_the_connection_opens_with_the_streams() -> None:
+    """What was consumed is not kept back until other streams, that nobody reads, have taken the rest of it."""
+    client = Client(Http2Limits(stream_window=70_000, connection_window=140_000))
+    client.say(head(1, POST, end=False), *[data(1, bytes(10_000)) for _ in range(7)])
+    client.say(head(3, POST, end=False), *[data(3, bytes(10_000)) for _ in range(4)])
+    client.server.consumed(3, 35_000)
+    assert windows(client.answers()) == [(0, 35_000), (3, 35_000)]
 
 
 def test_padding_is_credited_at_once() -> None:
