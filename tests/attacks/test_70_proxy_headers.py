@@ -63,13 +63,13 @@ class Place:
     tcp: int
 
     def visit(self, port: int, said: bytes, source: str = "127.0.0.2") -> bytes | None:
-        """What the client hears, None for a reset; the backend is asked before the connection ends."""
-        with socket.create_connection(("127.0.0.1", port), 10, (source, 0)) as sock:
-            try:
+        """What the client hears, None for a reset, which may come before it knows that it is connected."""
+        try:
+            with socket.create_connection(("127.0.0.1", port), 10, (source, 0)) as sock:
                 sock.sendall(said)
                 return sock.recv(100)
-            except (ConnectionResetError, BrokenPipeError):
-                return None
+        except (ConnectionResetError, BrokenPipeError):
+            return None
 
     def nobody_was_reached(self) -> bool:
         self.backend.settimeout(0.0)
