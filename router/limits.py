@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from router.wire.http1 import ChunkedDecoder
-from router.wire.http2_client import STREAMS
 from router.wire.http2_frames import MAX_FRAME
-from router.wire.http2_limits import MAX_HEAD_BYTES, Http2Limits
+from router.wire.http2_limits import MAX_HEAD_BYTES, STREAMS, Http2Limits
 
 if TYPE_CHECKING:
     from router.config.model import Config

@@ -29,11 +29,11 @@ from router.net.deadline import NEVER, Timed
 from router.net.gate import Gate
 from router.wire import http2_events as wire
 from router.wire.http1 import CHUNKED, ChunkedDecoder, Fields, HeadLimits, ResponseHead
-from router.wire.http2_client import STREAMS, ClientConnection
+from router.wire.http2_client import ClientConnection
 from router.wire.http2_client_heads import request_block
 from router.wire.http2_events import Event
 from router.wire.http2_frames import ErrorCode
-from router.wire.http2_limits import Http2Limits
+from router.wire.http2_limits import STREAMS, Http2Limits
 
 OUT_BYTES: Final = 256 * 1024
 """What may wait for one backend to read: enough to keep it busy, and no more of a body is taken from a client."""

@@ -22,8 +22,7 @@ from router.backend.http1 import Http1Upstream
 from router.backend.http2 import Http2Connection, Http2RoundTrip, Keeper, NotHttp2
 from router.backend.pool import IdlePool, Key, key_of
 from router.faults import Fault
-from router.wire.http2_client import STREAMS
-from router.wire.http2_limits import Http2Limits
+from router.wire.http2_limits import STREAMS, Http2Limits
 
 HTTP1_SECONDS: Final = 60.0
 """For which a backend that spoke HTTP/1.1 is spoken to in it; then it is asked again, for an app may have been replaced."""

@@ -36,10 +36,6 @@ from router.wire.http2_reading import ReadingHalf
 from router.wire.http2_stream import HEAD_DUE, Stream
 from router.wire.malformed import Malformed
 
-STREAMS: Final = 100
-"""The most at a time on one connection, whatever its backend allows: what RFC 9113 asks everybody to allow. What is lost with a
-connection, and what it may hold of memory, is bounded by it."""
-
 HELD_BYTES: Final = 1 << 20
 """What may wait for a backend that sends and reads nothing; bodies are held back long before."""
 

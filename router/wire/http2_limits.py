@@ -12,6 +12,10 @@ from typing import Final, NamedTuple
 MAX_HEAD_BYTES: Final = 1 << 20
 """The most that ``max_head_bytes`` can allow: a head is kept until its last byte came, and only then judged."""
 
+STREAMS: Final = 100
+"""The most at a time on one connection to a backend, whatever it allows: what RFC 9113 asks everybody to allow. What is lost with
+a connection, and what it may hold of memory, is bounded by it."""
+
 
 class Http2Limits(NamedTuple):
     """Bytes, counts and tokens. The defaults are those of clients, under an empty configuration; those of backends stand in

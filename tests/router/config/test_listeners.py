@@ -190,7 +190,7 @@ def test_an_l7_route_has_a_certificate_a_key_and_backends_as_registrations_descr
     paths = {"mode": "l7", "tls_cert": cert.name, "tls_key": key.name}
     more = {
         "backend_tls": True,
-        "protocol": "http2",
+        "protocol": "http1",
         "server_cert_domain_san": "Backend.Example",
         "send_proxy_protocol": "v2-ssl-cn",
     }
@@ -199,8 +199,11 @@ def test_an_l7_route_has_a_certificate_a_key_and_backends_as_registrations_descr
     one = config({"listeners": [{"port": 8443, "kind": "tls", "routes": [entry]}]}, folder=tmp_path).listeners[0].routes[0]
     assert one.tls_cert == cert.read_text()
     assert (one.backend_tls, one.protocol, one.server_cert_domain_san, one.send_proxy_protocol) == (
-        True, "http2", "backend.example", "v2-ssl-cn",
+        True, "http1", "backend.example", "v2-ssl-cn",
     )  # fmt: skip
+    shared = {"protocol": "http2", "send_proxy_protocol": ""}
+    other = {"listeners": [{"port": 8443, "kind": "tls", "routes": [{**entry, **shared}]}]}
+    assert config(other, folder=tmp_path).listeners[0].routes[0].protocol == "http2"
     assert [(policy.type, policy.value) for policy in one.l7_policies] == [("required_header", "X-Api-Key")]
 
 

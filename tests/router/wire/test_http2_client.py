@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from router.limits import Limits
 from router.wire.http1 import CHUNKED, NO_BODY, Fields
-from router.wire.http2_client import HELD_BYTES, STREAMS, ClientConnection
+from router.wire.http2_client import HELD_BYTES, ClientConnection
 from router.wire.http2_client_heads import request_block
 from router.wire.http2_events import Data, Ended, Event, GoneAway, Head, Reset, Trailers, Window
 from router.wire.http2_frames import (
@@ -33,7 +33,7 @@ from router.wire.http2_frames import (
     ErrorCode,
     frame_header,
 )
-from router.wire.http2_limits import Http2Limits
+from router.wire.http2_limits import STREAMS, Http2Limits
 
 REQUEST = request_block(b"GET", b"http", b"/", [(b"Host", b"app.example")])
 OK = [(b":status", b"200")]
