@@ -1,6 +1,8 @@
 """Attacks 70 to 73: PROXY headers that are malformed, not believed, doubled or held open."""
 
+import contextlib
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +20,10 @@ HELLO = in_records(message([server_name(b"tunnel.example"), (43, b"\2\3\4")]))
 BLOCK = render_v2(CLIENT, HERE)
 SIGNATURE = BLOCK[:12]
 LINE = b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n"
+ABORT = struct.pack("ii", 1, 0)
+CROWD = 300
+PIPE = 2
+"""Descriptors of the one that is kept for the next relay."""
 
 MALFORMED = [
     b"proxy TCP4 203.0.113.7 192.0.2.1 40000 443\r\n",
@@ -79,6 +85,11 @@ class Place:
             return True
         return False
 
+    def is_as_before(self, files: int) -> None:
+        """Once every connection has ended, the process holds what it held, and at most a pipe more."""
+        wait_until(lambda: self.router.metric("connections_open") == 0, "every connection to end")
+        wait_until(lambda: self.router.open_files() <= files + PIPE, "the descriptors to be closed")
+
 
 @pytest.fixture(scope="module")
 def place(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
@@ -91,7 +102,10 @@ def place(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> 
             {"port": tcp, "kind": "tcp", **proxied, "routes": [{"backend": to}]},
         ]
         with RouterProcess(tmp_path_factory.mktemp("proxied"), nats=nats_server, listeners=listeners) as router:
-            yield Place(router, backend, tls, tcp)
+            made = Place(router, backend, tls, tcp)
+            files = router.open_files()
+            yield made
+            made.is_as_before(files)
 
 
 def refused(place: Place, reason: str) -> float:
@@ -106,15 +120,27 @@ def test_a_malformed_header_is_a_reset_and_nothing_is_forwarded(place: Place, he
     assert place.nobody_was_reached()
 
 
-def test_a_good_header_passes(place: Place) -> None:
-    """Attack 70: what the refusals are compared with."""
+@contextlib.contextmanager
+def visitor(port: int) -> Iterator[socket.socket]:
+    """Somebody at an address whose headers are believed."""
+    with socket.create_connection(("127.0.0.1", port), 10, ("127.0.0.2", 0)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield sock
+
+
+def good_headers_pass(place: Place) -> None:
     for header in (LINE, BLOCK):
         place.backend.settimeout(10)
-        with socket.create_connection(("127.0.0.1", place.tls), 10, ("127.0.0.2", 0)) as sock:
+        with visitor(place.tls) as sock:
             sock.sendall(header + HELLO)
             there, _ = place.backend.accept()
             with there:
                 assert there.recv(65536) == HELLO
+
+
+def test_a_good_header_passes(place: Place) -> None:
+    """Attack 70: what the refusals are compared with."""
+    good_headers_pass(place)
     assert '"203.0.113.7:40000"' in place.router.wait_for_log("tunnel.example")
 
 
@@ -139,9 +165,63 @@ def test_two_headers_are_a_reset(place: Place, first: bytes, second: bytes) -> N
 
 @pytest.mark.parametrize("begun", [b"", LINE[:20], BLOCK[:15], BLOCK[:-1]], ids=["nothing", "v1", "v2", "all but a byte"])
 def test_a_header_that_is_held_open_ends_within_five_seconds(place: Place, begun: bytes) -> None:
-    """Attack 73: and leaves nothing behind."""
+    """Attack 73: and leaves nothing behind, as nothing here does: the place counts its descriptors at the end."""
     started = time.monotonic()
     assert place.visit(place.tcp, begun) is None
     assert 4.5 <= time.monotonic() - started < 8
     assert place.nobody_was_reached()
     wait_until(lambda: place.router.metric("l4_open") == 0, "the end")
+
+
+def is_reset_behind(sock: socket.socket, byte: int) -> bool:
+    """Whether that byte is the last; else after the socket's timeout."""
+    try:
+        sock.sendall(bytes([byte]))
+        sock.recv(1)
+    except TimeoutError:
+        return False
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+    raise AssertionError("an end, where a reset was due")
+
+
+def test_a_header_in_drops_has_no_more_time_than_one_that_is_held_open(place: Place) -> None:
+    """Attack 73: each byte is news, and none of them is a reprieve."""
+    started = time.monotonic()
+    with visitor(place.tcp) as sock:
+        sock.settimeout(0.2)
+        assert any(is_reset_behind(sock, byte) for byte in LINE)
+    assert 4.5 <= time.monotonic() - started < 8
+    assert place.nobody_was_reached()
+
+
+def test_a_crowd_that_begins_and_says_no_more_is_gone_at_the_deadline_and_hinders_nobody(place: Place) -> None:
+    """Attack 73: hundreds at once; a good header passes meanwhile, and nothing of theirs stays."""
+    files = place.router.open_files()
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(visitor(place.tls)) for _ in range(CROWD)]
+        for number, sock in enumerate(crowd):
+            sock.sendall((LINE[:20], BLOCK, BLOCK + HELLO[:40])[number % 3])
+        started = time.monotonic()
+        good_headers_pass(place)
+        assert time.monotonic() - started < 3
+        for sock in crowd:
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+        assert time.monotonic() - started < 12  # a header's deadline, and a hello's behind it
+    place.is_as_before(files)
+
+
+def test_a_reset_at_each_step_leaves_nothing_behind(place: Place) -> None:
+    """Attacks 70 to 73: before the header, within it, behind it, within the hello, and when both sides are joined."""
+    files = place.router.open_files()
+    for said in (b"", LINE[:20], BLOCK[:15], BLOCK, BLOCK + HELLO[:20], BLOCK + HELLO, LINE + HELLO + bytes(100_000)):
+        for port in (place.tls, place.tcp):
+            with visitor(port) as sock:
+                sock.sendall(said)
+                wait_until(lambda: place.router.metric("connections_open") == 1, "it to be looked at")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+            wait_until(lambda: place.router.metric("connections_open") == 0, "its end")
+    place.is_as_before(files)
+    while not place.nobody_was_reached():
+        pass

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,9 +13,10 @@ from tests.conftest import MakeRouter
 from tests.support.certs import authority
 from tests.support.client_hellos import in_records, message, server_name, split_again
 from tests.support.nats import NatsServer
-from tests.support.router import RouterProcess, mtls_domain, server_credential, tls_pem
+from tests.support.router import RouterProcess, mtls_domain, server_credential, tls_pem, wait_until
 
 NAME = b"tunnel.example"
+NAMES = 2_000
 
 
 def hello(*extensions: tuple[int, bytes]) -> bytes:
@@ -39,6 +41,11 @@ class Place:
             except (ConnectionResetError, BrokenPipeError):
                 return None
 
+    def is_as_before(self, files: int) -> None:
+        """Once every connection has ended, the process holds what it held."""
+        wait_until(lambda: self.router.metric("connections_open") == 0, "every connection to end")
+        wait_until(lambda: self.router.open_files() <= files, "the descriptors to be closed")
+
     def refused(self, reason: str) -> float:
         return self.router.metric_values("connections_refused").get(f'reason="{reason}"', 0.0)
 
@@ -51,7 +58,10 @@ def place(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> 
         route = {"hostname": NAME.decode(), "backend": f"127.0.0.1:{backend.getsockname()[1]}"}
         listeners = [{"port": port, "kind": "tls", "routes": [route]}]
         with RouterProcess(tmp_path_factory.mktemp("passing"), nats=nats_server, listeners=listeners) as router:
-            yield Place(router, backend, port)
+            made = Place(router, backend, port)
+            files = router.open_files()
+            yield made
+            made.is_as_before(files)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +102,27 @@ def test_a_hello_in_pieces_finds_its_route(place: Place, size: int) -> None:
 
 def test_half_a_hello_is_reset_at_its_deadline(place: Place) -> None:
     """Attack 74: within five seconds."""
+    started = time.monotonic()
     assert place.visit(hello(server_name(NAME))[:40]) is None
+    assert 4.5 <= time.monotonic() - started < 8
     assert place.refused("hello_timeout") >= 1
+
+
+def test_names_without_end_leave_nothing_that_grows(place: Place) -> None:
+    """Attack 74: a million names are refused as one is; no series, no descriptor and no memory remembers them."""
+
+    def ask(numbers: range) -> None:
+        for number in numbers:
+            assert place.visit(hello(server_name(f"n{number}.example".encode()))) is None
+
+    ask(range(NAMES // 4))
+    before, files, memory = place.refused("unknown_sni"), place.router.open_files(), place.router.resident_kib()
+    series = place.router.metrics().count("\n")
+    ask(range(NAMES // 4, NAMES + NAMES // 4))
+    assert place.refused("unknown_sni") == before + NAMES
+    assert place.router.metrics().count("\n") == series
+    assert place.router.resident_kib() - memory < 1024
+    place.is_as_before(files)
 
 
 def test_one_name_with_two_owners_is_refused_and_the_first_one_stays(make_router: MakeRouter) -> None:

@@ -316,7 +316,7 @@ async def test_a_trusted_proxy_says_who_the_client_is(header: bytes) -> None:
 
 
 async def test_the_client_that_a_proxy_names_reaches_http(backend: EchoBackend) -> None:
-    """R119: X-Forwarded-For is the real client's, behind TLS and without."""
+    """R101, R105, R119: the address in the header is the client's in X-Forwarded-For and X-Real-IP."""
     async with desk(enable_proxy=True) as one:
         one.register("app.open.example", backend)
         with raw(one) as sock:
@@ -324,7 +324,8 @@ async def test_the_client_that_a_proxy_names_reaches_http(backend: EchoBackend) 
             sock.sendall(render_v2(CLIENT, HERE) + request)
             assert (await in_thread(sock.recv, 12)) == b"HTTP/1.1 200"
         await one.idle()
-        assert backend.received[0].get("x-forwarded-for") == CLIENT[0]
+        told = [backend.received[0].get(name) for name in ("x-forwarded-for", "x-real-ip", "x-forwarded-proto")]
+        assert told == [CLIENT[0], CLIENT[0], "http"]
 
 
 async def test_a_proxys_own_health_check_keeps_the_address_of_the_socket() -> None:

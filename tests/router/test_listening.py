@@ -96,7 +96,7 @@ async def test_a_port_of_another_kind_keeps_its_socket_and_its_backlog() -> None
 
 
 async def test_a_port_that_is_taken_changes_nothing() -> None:
-    """OSError, and not a descriptor more or less."""
+    """R225: OSError, and not a descriptor more or less."""
     port, other = free_port(), free_port()
     async with ports() as one:
         one.listening.sync(settings(plan(port)), {})

@@ -94,7 +94,7 @@ def sources(introduced: Introduced) -> list[object]:
 async def test_a_backend_connection_names_its_client_and_is_never_anothers(
     introduced: Introduced, form: str, begin: bytes
 ) -> None:
-    """R76, R92, R98: before the first byte of a request; not kept, so that no other client stands behind the name."""
+    """R76, R92, R98, R108: before the first byte of a request; not kept, so that no other client stands behind the name."""
     async with desk() as one:
         hold(one, HOST, introduced.port, form)
         clients = []
