@@ -2,7 +2,8 @@
 
 Promise: `admit` answers in constant time with None or the reason for shedding (a bounded set, a metric label). 0 switches a
 limit off. The rate limits count new connections in windows of one second; at most MAX_ADDRESSES are remembered, beyond that
-new addresses share one count, so a flood of sources can be slowed but never costs memory.
+new addresses share one count, so a flood of sources can be slowed but never costs memory. An IPv6 client is its /64, in which
+it has every address it likes.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
+from authz.networks import plain_address
+
 MAX_ADDRESSES: Final = 65536
 WINDOW_SECONDS: Final = 1.0
+SITE_BYTES: Final = 8  # of an IPv6 address
 
 Key = TypeVar("Key")
 Shed = Literal["max_connections", "total", "per_address", "rate"]
@@ -69,8 +73,8 @@ class Budget:
         self.limits = limits
         self._total = Total() if total is None else total
         self.open = 0
-        self._held: dict[str, int] = {}
-        self._recent: Window[str] = Window()
+        self._held: dict[str | bytes, int] = {}
+        self._recent: Window[str | bytes] = Window()
 
     def admit(self, address: str, now: float) -> Shed | None:
         """Count a new connection in, unless it is to be shed. `now`: seconds, monotonic."""
@@ -80,12 +84,13 @@ class Budget:
         total = self._total
         if total.limit and total.open >= total.limit:
             return "total"
-        if (limits.rate or limits.rate_per_address) and self._too_fast(address, now):
+        client = _client(address)
+        if (limits.rate or limits.rate_per_address) and self._too_fast(client, now):
             return "rate"
-        held = self._held.get(address, 0)
+        held = self._held.get(client, 0)
         if limits.per_address and held >= limits.per_address:
             return "per_address"
-        self._held[address] = held + 1
+        self._held[client] = held + 1
         self.open += 1
         total.open += 1
         return None
@@ -94,13 +99,21 @@ class Budget:
         """Count an admitted connection out."""
         self.open -= 1
         self._total.open -= 1
-        held = self._held.get(address, 0)
+        client = _client(address)
+        held = self._held.get(client, 0)
         if held > 1:
-            self._held[address] = held - 1
+            self._held[client] = held - 1
         else:
-            self._held.pop(address, None)
+            self._held.pop(client, None)
 
-    def _too_fast(self, address: str, now: float) -> bool:
-        count = self._recent.count(address, now, WINDOW_SECONDS)
+    def _too_fast(self, client: str | bytes, now: float) -> bool:
+        count = self._recent.count(client, now, WINDOW_SECONDS)
         limits = self.limits
         return 0 < limits.rate < self._recent.total or 0 < limits.rate_per_address < count
+
+
+def _client(address: str) -> str | bytes:
+    if ":" not in address:
+        return address
+    found = plain_address(address)
+    return address if found is None else found.packed[:SITE_BYTES]

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from authz.networks import Address, Networks, plain_address
-from router.net.budget import Window
+from router.net.budget import SITE_BYTES, Window
 
 Reason: TypeAlias = Literal["not_allowed", "blocked_address", "blocked_country", "rate", "unreadable_address"]
 CountryOf: TypeAlias = Callable[[Address], str | None]
 
 EVERYBODY: Final = Networks()
-_SITE_BYTES: Final = 8  # of an IPv6 address: a /64 is one client, who may use any address in it
 
 
 class Blocked(NamedTuple):
@@ -73,7 +72,7 @@ class Firewall:
         return blocked
 
     def _too_often(self, rules: FirewallRules, client: Address, now: float) -> bool:
-        return self._recent.count(client.packed[:_SITE_BYTES], now, rules.rate_window) > rules.rate_limit
+        return self._recent.count(client.packed[:SITE_BYTES], now, rules.rate_window) > rules.rate_limit
 
 
 def _judge(rules: FirewallRules, client: Address, allowed: Networks) -> Blocked | None:

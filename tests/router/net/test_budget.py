@@ -52,6 +52,29 @@ def test_an_address_that_has_left_is_not_remembered() -> None:
     assert one.open == 0
 
 
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        ("2001:db8::2", "per_address"),
+        ("2001:db8:0:0:ffff::2", "per_address"),
+        ("2001:db8:0:1::1", None),
+        ("fe80::1%eth0", None),
+        ("192.0.2.1", None),
+        ("no:address", None),
+    ],
+)
+def test_an_ipv6_client_is_its_64(second: str, expected: str | None) -> None:
+    """R45, attack 76: else one host would be as many clients as it has addresses; who leaves makes room for the neighbour."""
+    one = Budget(BudgetLimits(per_address=1))
+    assert one.admit("2001:db8::1", 0.0) is None
+    assert expected == one.admit(second, 0.0)
+    if expected is None:
+        one.leave(second)
+    one.leave("2001:db8::1")
+    assert one.admit(second, 0.0) is None
+    assert len(one._held) == 1
+
+
 def test_a_flood_of_addresses_shares_one_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attack 76: beyond the bound, new addresses cost no memory and are slowed together; known ones keep their own count."""
     monkeypatch.setattr(budget, "MAX_ADDRESSES", 3)
