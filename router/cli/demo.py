@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 
@@ -40,6 +41,7 @@ async def _demo(form: Form, *, once: bool) -> int:
     def leave() -> None:
         # What a library complains of while its server is taken away concerns nobody.
         loop.set_exception_handler(lambda _loop, _context: None)
+        logging.disable()
         work.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
