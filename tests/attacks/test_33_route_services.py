@@ -179,7 +179,8 @@ def test_plain_text_is_the_operators_word_and_names_nobody_to_the_app(
     registrar, host = make_registrar(nats_server, router), unique_host(EAST)
     with RouteService(router) as service:
         registrar.register(host, backend=backend, route_service_url=service.address_url, options={"mtls_allowed_apps": "app-a"})
-        assert get(router.ssl_port, host, "/asked", tls=Tls(host, caller)).status == 200
+        answer = get(router.ssl_port, host, "/asked", tls=Tls(host, caller))
+        assert (answer.status, service.errors) == (200, [])
         assert service.last.get(FORWARDED_URL) == f"http://{host}/asked"
         assert backend.last.get("x-forwarded-client-cert") is None
 
