@@ -19,7 +19,8 @@ from authz.deny import DenyLists
 from registry.endpoint import Endpoint
 from router.backend.dial import Dialer, chose_http1
 from router.backend.http1 import Http1Upstream
-from router.backend.http2 import Http2Connection, Http2RoundTrip, Keeper, NotHttp2
+from router.backend.http2 import Http2Connection, Keeper, NotHttp2
+from router.backend.http2_round_trip import Http2RoundTrip
 from router.backend.pool import IdlePool, Key, key_of
 from router.faults import Fault
 from router.wire.http2_limits import STREAMS, Http2Limits
@@ -141,7 +142,7 @@ class Http2Pool:
         if connection in self._resting:
             self._resting.discard(connection)
             connection.stream.wheel.forget(connection.rest)
-        trip = connection.trip()
+        trip = Http2RoundTrip(connection)
         if not self.idle.per_endpoint:
             connection.retired = True  # one request a connection
         return trip

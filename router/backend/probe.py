@@ -13,6 +13,7 @@ from registry.endpoint import Endpoint
 from router.backend.dial import Dialer
 from router.backend.http2 import Http2Connection
 from router.backend.http2_pool import open_http2
+from router.backend.http2_round_trip import Http2RoundTrip
 from router.backend.round_trip import RoundTrip
 from router.faults import Fault
 from router.wire.http1 import NO_BODY, Fields, HeadLimits, ResponseHead
@@ -90,7 +91,7 @@ async def _open(dialer: Dialer, endpoint: Endpoint, until: float, http2: Http2Li
     if endpoint.protocol == "http2" and http2 is not None:
         opened = await open_http2(endpoint, dialer, http2, until)
         if isinstance(opened, Http2Connection):
-            trip = opened.trip()
+            trip = Http2RoundTrip(opened)
             opened.retire()  # closed with its only stream
             return trip
         if opened is not None:

@@ -11,8 +11,8 @@ from authz.deny import NO_DENY, DenyLists
 from registry.endpoint import Endpoint
 from router.backend.dial import Dialer
 from router.backend.http1 import Http1Upstream
-from router.backend.http2 import Http2RoundTrip
 from router.backend.http2_pool import Http2Pool
+from router.backend.http2_round_trip import Http2RoundTrip
 from router.backend.pool import IdlePool
 from router.faults import Fault
 from router.limits import Limits
