@@ -132,7 +132,7 @@ def _trusting(where: Where, mode: str) -> Notice:
 def _wide_open(config: Config, tree: Tree) -> Iterator[Notice]:
     if config.forwarded_client_cert != "sanitize_set":
         yield _trusting(("forwarded_client_cert",), config.forwarded_client_cert)
-    if "trusted_proxies" not in tree:
+    if "trusted_proxies" not in tree and config.l7.enabled:
         said = "absent: X-Forwarded-For, -Proto and -Host of every client are replaced (GoRouter believes them)"
         yield Notice(("trusted_proxies",), said, ("list the networks of your balancers, or [] if there are none"))
     for index, network in enumerate(config.trusted_proxies):

@@ -63,8 +63,12 @@ def test_what_is_legal_but_wide_open_is_named(mapping: dict[str, Any], place: st
 
 
 def test_a_file_without_trusted_proxies_is_told_once() -> None:
-    """Decision 9."""
+    """Decision 9; where there is no HTTP there is nothing to tell."""
     assert [warning.path for warning in loaded("port: 80\n").warnings] == ["trusted_proxies"]
+    route = "{mode: tcp_raw, backends: ['10.0.0.1:1']}"
+    passed = f"disable_http: true\nl7: {{enabled: false}}\nlisteners: [{{port: 1, kind: tcp, routes: [{route}]}}]\n"
+    assert list(loaded(passed).warnings) == []
+    assert loaded(passed).config is not None
 
 
 @pytest.mark.parametrize("mode", ["always_forward", "forward"])
