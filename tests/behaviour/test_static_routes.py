@@ -2,7 +2,7 @@
 
 import copy
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from tests.support.client import Client, Tls, get
 from tests.support.client_hellos import in_records, message, server_name
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar
-from tests.support.router import RouterProcess
+from tests.support.router import RouterProcess, wait_until
 
 HOST, TUNNEL = "shop.static.example", "tunnel.static.example"
 BOT = {"type": "user_agent_block", "value": "bot"}
@@ -124,3 +124,27 @@ def test_tls_to_its_backends_is_verified_by_the_name_it_says(router: RouterProce
         assert router.reload(listeners=changed(router, **told, server_cert_domain_san="outer.example")) == {'result="ok"': 1}
         assert get(port(router), HOST, tls=Tls(sni=HOST)).status == 503
         assert len(secure.received) == 1
+
+
+def test_a_sick_backend_is_passed_over_until_it_is_well(
+    make_router: MakeRouter, own_ca: CA, make_backend: Callable[..., EchoBackend]
+) -> None:
+    """R39 to R42: the backends of a static route are checked as registered ones are; the check only removes."""
+    sick, well = make_backend("sick"), make_backend("well")
+    answer = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    sick.always(answer % b"503 Sick")
+    route = l7(own_ca, sick.address)
+    del route["backend"]
+    router = make_router(
+        listeners=[{"port": free_port(), "kind": "tls", "routes": [{**route, "backends": [sick.address, well.address]}]}],
+        backend_health_check={"path": "/healthz", "interval": "60ms", "unhealthy_threshold": 2, "healthy_threshold": 1},
+    )
+
+    def statuses() -> set[int]:
+        return {get(port(router), HOST, tls=Tls(sni=HOST, trust=own_ca)).status for _ in range(4)}
+
+    wait_until(lambda: router.metric("backends_unhealthy") == 1, "the sick backend to be found")
+    assert statuses() == {200}
+    sick.always(answer % b"204 No Content")
+    wait_until(lambda: router.metric("backends_unhealthy") == 0, "the backend to be well")
+    assert statuses() == {200, 204}
