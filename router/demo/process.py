@@ -5,17 +5,24 @@ then stops its children in order) and, on Linux, is killed by the kernel when th
 (PR_SET_PDEATHSIG). Refuses to know: what the child is.
 """
 
+import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 STOP_SECONDS = 10.0
 """How long `stop` waits after SIGTERM before it kills."""
+
+_PORTS = range(10_000, 32_768)
+_START = random.randrange(len(_PORTS))  # noqa: S311 - two programs should not walk side by side
+_TURN: Iterator[int] = itertools.cycle((*_PORTS[_START:], *_PORTS[:_START]))
 
 # Runs before the program itself: asks for SIGKILL at the parent's death, and leaves if that came first.
 _TETHER = (
@@ -57,8 +64,13 @@ def stop(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> int
 
 
 def free_port() -> int:
-    """A loopback TCP port that was free a moment ago; another process may still take it first."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback TCP port that was free a moment ago.
+
+    Each call gives another, from below those that Linux lends to clients: none of them takes it before its server does.
+    """
+    for _ in range(len(_PORTS)):
+        port: int = next(_TURN)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")

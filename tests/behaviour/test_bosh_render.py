@@ -244,7 +244,11 @@ def gone(pid: int) -> bool:
 
 
 def healthy(router: RenderedRouter) -> None:
-    wait_until(lambda: router.health() == 200, "the router to be healthy", 20)
+    try:
+        wait_until(lambda: router.health() == 200, "the router to be healthy", 20)
+    except AssertionError:
+        wrote = "".join(file.read_text() for file in (router.directory / "log").iterdir())
+        raise AssertionError(f"the router is not healthy; it wrote:\n{wrote[-4000:]}") from None
 
 
 def test_the_scripts_start_and_drain_the_router(job: RenderedRouter) -> None:

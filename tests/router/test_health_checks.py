@@ -191,7 +191,7 @@ async def test_checks_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
             for _ in range(50):
                 await asyncio.sleep(0)
         assert len(deadlines) == SLOTS
-        assert all(599 < seconds <= 600 for seconds in deadlines)
+        assert all(590 < seconds < 600.001 for seconds in deadlines)  # 600, less what a busy machine lost; rounding included
 
 
 async def test_a_round_takes_its_interval(make_backend: Make) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from router.config.compile_l4 import L4Settings
+from router.demo.process import free_port
 from router.l4.listeners import Kind, ListenerPlan
 from router.l4.routes import L4Table
 from router.listening import Listening
@@ -50,12 +51,6 @@ async def ports() -> AsyncIterator[Ports]:
         for sock in made.open:
             sock.close()
         await asyncio.sleep(0)
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET6) as sock:
-        sock.bind(("::", 0))
-        return int(sock.getsockname()[1])
 
 
 def plan(port: int, kind: Kind = "tls", *addresses: str, **more: object) -> ListenerPlan:

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from router.demo import process as module
 from router.demo.process import free_port, spawn, stop
 from tests.support.router import wait_until
 
@@ -78,6 +80,16 @@ def _is_gone(pid: int) -> bool:
         return True
 
 
-def test_a_free_port_can_be_bound() -> None:
-    """It is a loopback port of this moment."""
-    assert 1024 < free_port() < 65536
+def test_a_free_port_is_not_one_that_linux_lends_to_clients() -> None:
+    """It is a loopback port of this moment, another at each call."""
+    ports = [free_port() for _ in range(20)]
+    assert len(set(ports)) == 20
+    assert all(10_000 <= port < 32_768 for port in ports)
+
+
+def test_a_port_that_is_taken_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is given."""
+    taken, following = free_port(), free_port()
+    with socket.create_server(("127.0.0.1", taken)):
+        monkeypatch.setattr(module, "_TURN", iter([taken, following]))
+        assert free_port() == following
