@@ -30,7 +30,7 @@ SendProxy = Literal["", "v1", "v2", "v2-ssl-cn"]
 class Pulse:
     """The liveness of one endpoint of one route, shared by all generations of the table that hold it."""
 
-    __slots__ = ("expires", "failed_until", "in_flight", "row", "unhealthy")
+    __slots__ = ("beat", "expires", "failed_until", "in_flight", "row", "unhealthy")
 
     def __init__(self, expires: float = 0.0) -> None:
         self.expires = expires  # monotonic seconds; past it the endpoint has been silent for its TTL
@@ -38,6 +38,7 @@ class Pulse:
         self.in_flight = 0  # requests sent whose response head is not in yet
         self.unhealthy = False  # the operator's health check took it out; then failed_until is for ever
         self.row = 0  # results in a row that speak against what `unhealthy` says
+        self.beat: bytes | None = None  # the ledger's: the digest of the message whose repetition moves `expires`
 
     def checked(self, *, passed: bool, needed: int) -> bool:
         """Take the result of a health check; True where it is the last `needed` in a row to change what the endpoint is."""

@@ -50,6 +50,13 @@ class RouteUri(NamedTuple):
     context_path: str
 
 
+def uri_of(key: str) -> RouteUri:
+    """The key of a route taken apart again; its path in lower case."""
+    host, slash, rest = key.partition("/")
+    path = slash + rest
+    return RouteUri(key, Host(host), path, path)
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryMessage:
     """One endpoint and the routes it serves. `bad_uris` and `notes` (escaped, bounded) are for the log."""

@@ -93,6 +93,17 @@ class RouteTable:
                 found = routes.longest(path)
         return found
 
+    def exact(self, host: str, path: str) -> Route | None:
+        """The route that is registered under just this canonical host (or `*.suffix`) and lower-case path."""
+        routes = self.shards[hash(host) >> _SHIFT & _SHARDS - 1].get(host)
+        if routes is None:
+            return None
+        return routes.paths.get(path) if path else routes.root
+
+    def of_host(self, host: str) -> Iterator[Route]:
+        """The routes of one host (or `*.suffix`), whatever their paths."""
+        return self.shards[hash(host) >> _SHIFT & _SHARDS - 1].get(host, _NOTHING).routes()
+
     def __len__(self) -> int:
         return self.size
 
