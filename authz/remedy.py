@@ -321,7 +321,7 @@ def _matches(part: Part, caller: Caller | IdentityError | None) -> bool:
 
 
 def _with_app(callers: Callers, app: str) -> Callers:
-    return replace(callers, apps=callers.apps | {Guid(app)}) if app else callers
+    return replace(callers, apps={*callers.apps, Guid(app)}) if app else callers
 
 
 def _valid(value: str, part: InvalidOptions) -> Part:

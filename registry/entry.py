@@ -14,7 +14,7 @@ from registry.bucket import Bucket
 from registry.endpoint import Balancing, Endpoint, Pool, Route, Turn
 from registry.message import RouteUri
 from registry.options import RouteOptions
-from registry.route_limits import ENDLESS, lowest
+from registry.route_limits import ENDLESS, NO_WISHES, lowest
 
 
 class Entry:
@@ -60,8 +60,8 @@ class Entry:
     def route(self) -> Route:
         """The frozen form. The policy stays one object while the demands stay; an emptied route keeps it."""
         endpoints = tuple(self.members.values())
-        wishes = [endpoint.options.wishes for endpoint in endpoints]
-        limits = lowest(wish.limits for wish in wishes)
+        wishes = [wish for endpoint in endpoints if (wish := endpoint.options.wishes) is not NO_WISHES]
+        limits = lowest(wish.limits for wish in wishes) if wishes else None
         cookie = min((wish.session_cookie for wish in wishes if wish.session_cookie), default="")
         bucket = None if limits is None or limits.rate == ENDLESS else self._bucket or Bucket()
         pool = Pool(
@@ -71,10 +71,12 @@ class Entry:
         return Route(self.uri.key, self.uri.host, self.uri.path, pool)
 
     def _conjunction(self, endpoints: Iterable[Endpoint]) -> PoolPolicy:
-        demands = _demands(endpoints)
-        return conjunction(demands) if demands and demands != _demands(self._before) else self._policy
+        """Equal demands are one object as a rule, and cheap to tell by it."""
+        now, before = _demands(endpoints), _demands(self._before)
+        if not now or now.keys() == before.keys() or set(now.values()) == set(before.values()):
+            return self._policy
+        return conjunction(now.values())
 
 
-def _demands(endpoints: Iterable[Endpoint]) -> set[RoutePolicy]:
-    """The distinct policies; equal ones are one object as a rule, and cheap to tell by it."""
-    return set({id(endpoint.options.policy): endpoint.options.policy for endpoint in endpoints}.values())
+def _demands(endpoints: Iterable[Endpoint]) -> dict[int, RoutePolicy]:
+    return {id(endpoint.options.policy): endpoint.options.policy for endpoint in endpoints}

@@ -19,6 +19,8 @@ Host = NewType("Host", str)
 
 _MAX_NAME = 253
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.ASCII)
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 
 
 def canonical(name: str) -> Host | None:
@@ -38,7 +40,7 @@ def canonical(name: str) -> Host | None:
     bare = lowered.removesuffix(".")
     if len(bare) > _MAX_NAME or not _NAME.fullmatch(bare):
         return None
-    if bare[-1].isdigit() and bare[bare.rfind(".") + 1 :].isdigit() and not _is_ipv4(bare):
+    if bare[-1].isdigit() and bare[bare.rfind(".") + 1 :].isdigit() and not _IPV4.fullmatch(bare):
         return None
     return Host(bare)
 
@@ -48,7 +50,7 @@ def canonical_pattern(name: str) -> Host | None:
     if not name.startswith("*."):
         return canonical(name)
     suffix = canonical(name[2:])
-    if suffix is None or suffix.startswith("[") or len(suffix) > _MAX_NAME - 2 or _is_ipv4(suffix):
+    if suffix is None or suffix.startswith("[") or len(suffix) > _MAX_NAME - 2 or _IPV4.fullmatch(suffix):
         return None
     return Host("*." + suffix)
 
@@ -66,14 +68,6 @@ def _ipv6_literal(name: str) -> Host | None:
         return Host(f"[{ipaddress.IPv6Address(name[1:-1]).compressed}]")
     except ValueError:
         return None
-
-
-def _is_ipv4(name: str) -> bool:
-    try:
-        ipaddress.IPv4Address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _to_ascii(name: str) -> str | None:

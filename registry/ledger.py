@@ -23,6 +23,7 @@ from registry.endpoint import Balancing, Endpoint, Pulse, Turn
 from registry.entry import Entry
 from registry.hostname import Host
 from registry.message import RegistryMessage, RouteUri, uri_of
+from registry.options import RouteOptions
 from registry.table import RouteTable
 
 
@@ -273,9 +274,8 @@ class Ledger:
                 return Event(What.REFRESHED, uri.key, member)
         entry = self._entry(uri)
         same = entry.like(endpoint.options)
-        pulse = Pulse() if member is None or _is_successor(member, endpoint) else member.pulse
-        pulse.expires = now + endpoint.ttl
-        fresh = replace(endpoint, pulse=pulse, options=endpoint.options if same is None else same)
+        fresh = _own(endpoint, None if member is None or _is_successor(member, endpoint) else member.pulse, same)
+        fresh.pulse.expires = now + endpoint.ttl
         entry.members[fresh.address] = fresh
         entry.adopt(fresh)
         self._emptied.pop(uri.key, None)
@@ -323,6 +323,14 @@ class Ledger:
         """An open entry without members is a route that the next table does not have."""
         self._entry(uri).members.clear()
         self._emptied.pop(uri.key, None)
+
+
+def _own(endpoint: Endpoint, pulse: Pulse | None, options: RouteOptions | None) -> Endpoint:
+    """The endpoint with the liveness that it has at one route; a pulse that was never set is a new one, and the message's own."""
+    options = endpoint.options if options is None else options
+    if pulse is None and endpoint.pulse.expires == 0.0 and options is endpoint.options:
+        return endpoint
+    return endpoint.at_a_route(Pulse() if pulse is None else pulse, options)
 
 
 def _digest(data: bytes) -> bytes:

@@ -25,9 +25,10 @@ MAX_URIS = 100
 _MAX_URI = 1024  # characters; Cloud Foundry's own limit is a host of 253 and a path of 128
 _MAX_TEXT = 1024  # characters of any other text field
 _MAX_SHARED = 64
+_MAX_KNOWN = 16_384
+_MAX_NAMES = 1024  # characters of all names of tags that are kept for the next message
 _MAX_NS = 2**63 - 1
 
-_TEXT = re.compile(r"[ -~]*", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PATH = re.compile(r'(?:/(?!\.{1,2}(?:/|$))(?:[!"$&-.0->@-~]|%[0-9A-Fa-f]{2})+)*', re.ASCII)
 
@@ -107,26 +108,35 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
+_known: dict[str, str] = {}
+
 _JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 @lru_cache(maxsize=8192)
-def _one(text: str) -> str:
-    """The same object for equal texts: 100,000 routes say the same few tag names and organizations."""
-    return text
+def _one_number(number: int) -> int:
+    return number
 
 
 @lru_cache(maxsize=64)
 def _one_tuple(names: tuple[str, ...]) -> tuple[str, ...]:
-    return names
+    return tuple(map(_shared, names))
 
 
 def _names(names: tuple[str, ...]) -> tuple[str, ...]:
-    return _one_tuple(names) if all(len(name) <= _MAX_SHARED for name in names) else names
+    return _one_tuple(names) if sum(map(len, names)) <= _MAX_NAMES else names
 
 
 def _shared(text: str) -> str:
-    return _one(text) if len(text) <= _MAX_SHARED else text
+    """The same object for equal texts: 100,000 routes say the same few tag names and organizations, and an id three times.
+
+    All are forgotten when there are too many, which is cheaper than to know the oldest.
+    """
+    if len(text) > _MAX_SHARED:
+        return text
+    if len(_known) >= _MAX_KNOWN:
+        _known.clear()
+    return _known.setdefault(text, text)
 
 
 def _read(fields: Fields, max_uris: int, max_options: int, stale_threshold: float) -> RegistryMessage:
@@ -160,7 +170,7 @@ def _text(fields: Fields, name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise _WrongFieldError("wrong_type", name, value, "a string")
-    if len(value) > _MAX_TEXT or not _TEXT.fullmatch(value):
+    if len(value) > _MAX_TEXT or not (value.isascii() and value.isprintable()):
         raise _WrongFieldError("bad_text", name, value, f"at most {_MAX_TEXT} printable ASCII characters")
     return _shared(value)
 
@@ -180,7 +190,7 @@ def _port(fields: Fields) -> tuple[int, bool]:
     name, port = ("tls_port", secure) if secure else ("port", plain)
     if not 1 <= port <= 65535:
         raise _WrongFieldError("bad_port", name, port, "1 to 65535")
-    return port, bool(secure)
+    return _one_number(port), bool(secure)
 
 
 def _backend_host(fields: Fields) -> str:
@@ -223,12 +233,13 @@ def _tags(fields: Fields) -> Tags:
     if not isinstance(value, dict):
         raise _WrongFieldError("wrong_type", "tags", value, "an object of strings")
     for name, text in value.items():
-        if not isinstance(text, str | None):
+        if text is not None and not isinstance(text, str):
             raise _WrongFieldError("wrong_type", f"tags.{shown(name)}", text, "a string")
-        if _SURROGATE.search(name) or _SURROGATE.search(text or ""):
+        if (not name.isascii() and _SURROGATE.search(name)) or (text and not text.isascii() and _SURROGATE.search(text)):
             raise _WrongFieldError("bad_text", f"tags.{shown(name)}", text, "Unicode text")
-    tags = {_shared(name): _shared(text) for name, text in value.items() if text is not None}
-    return Tags(_names(tuple(tags)), tuple(tags.values()))
+    if None in value.values():
+        value = {name: text for name, text in value.items() if text is not None}
+    return Tags(_names(tuple(value)), tuple(map(_shared, value.values())))
 
 
 def _uris(fields: Fields, max_uris: int) -> tuple[tuple[RouteUri, ...], tuple[str, ...]]:

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from authz.policy import WITHOUT_OPTIONS, RoutePolicy, route_policy
 from identity.caller import shown
-from registry.route_limits import NO_WISHES, Scalar, Wishes, read_wishes
+from registry.route_limits import LIMIT_OPTIONS, NO_WISHES, Scalar, Wishes, read_wishes
 
 DEFAULT_LIMIT = 1024  # bytes of UTF-8 compact JSON; about 25 app GUIDs
 
@@ -27,6 +27,8 @@ Reason = Literal["too_large", "not_an_object", "nested", "bad_value"]
 
 HASH_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _ALGORITHMS = frozenset({"round-robin", "least-connection", "hash"})
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_MAX_KNOWN = 2048
 _MAX_WARNINGS = 8
 _MAX_SHOWN = 64
 
@@ -55,6 +57,10 @@ class RouteOptions:
 NO_OPTIONS = RouteOptions(WITHOUT_OPTIONS)
 
 
+_known: dict[str, RouteOptions] = {}
+"""By their compact text: instances of an app, and often its routes, ask for the same, and share one value."""
+
+
 def parse_options(raw: object, limit: int = DEFAULT_LIMIT) -> RouteOptions:
     """The options of one registration; `raw` is the decoded JSON value, None where the field is missing or
     null.
@@ -66,12 +72,22 @@ def parse_options(raw: object, limit: int = DEFAULT_LIMIT) -> RouteOptions:
         return NO_OPTIONS
     if not isinstance(raw, dict):
         return _invalid((), OptionWarning("not_an_object", "", type(raw).__name__, "no option of this registration"))
-    size = encoded_size(raw)
-    if size is None or size > limit:
+    text = _encoded(raw)
+    size = None if text is None else _size(text)
+    if text is None or size is None or size > limit:
         found = "too deep" if size is None else f"{size} bytes"
         return _invalid(raw, OptionWarning("too_large", "", found, f"no option: the limit is {limit} bytes"))
-    pairs = {key: value for key, value in raw.items() if isinstance(value, Scalar)}
-    nested = [key for key in raw if key not in pairs]
+    known = _known.get(text)
+    if known is None:
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        known = _known[text] = _read(raw)
+    return known
+
+
+def _read(raw: Mapping[str, object]) -> RouteOptions:
+    pairs = {key: value for key, value in raw.items() if isinstance(value, (str, int, float))}  # bool is an int
+    nested = [key for key in raw if key not in pairs] if len(pairs) < len(raw) else []
     warnings = [OptionWarning("nested", shown(key), shown_value(raw[key]), "the pair is left out") for key in nested]
     algorithm, header, balance = _balancing(pairs, warnings)
     wishes = _wishes(pairs, warnings)
@@ -92,15 +108,24 @@ def _invalid(raw_keys: Mapping[str, object] | tuple[str, ...], warning: OptionWa
 
 def encoded_size(raw: Mapping[str, object]) -> int | None:
     """What the limit counts: bytes of UTF-8 compact JSON; None where the nesting is too deep to write down."""
+    text = _encoded(raw)
+    return None if text is None else _size(text)
+
+
+def _encoded(raw: Mapping[str, object]) -> str | None:
     try:
-        return len(json.dumps(raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        return _COMPACT.encode(raw)
     except RecursionError:
         return None
 
 
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 def _balancing(pairs: Mapping[str, Scalar], warnings: list[OptionWarning]) -> tuple[str | None, str, float]:
     """Algorithm, hash header and hash balance, falling back one by one; adds to `warnings`."""
-    algorithm, header, balance = (pairs.get(key, "") for key in ("loadbalancing", "hash_header", "hash_balance"))
+    algorithm = pairs.get("loadbalancing", "")
     if algorithm == "":
         return None, "", 0.0
     if not (isinstance(algorithm, str) and algorithm in _ALGORITHMS):
@@ -108,6 +133,7 @@ def _balancing(pairs: Mapping[str, Scalar], warnings: list[OptionWarning]) -> tu
         return None, "", 0.0
     if algorithm != "hash":
         return algorithm, "", 0.0
+    header, balance = pairs.get("hash_header", ""), pairs.get("hash_balance", "")
     if not (isinstance(header, str) and HASH_HEADER.fullmatch(header)):
         warnings.append(OptionWarning("bad_value", "hash_header", shown_value(header), "the route's algorithm stays"))
         return None, "", 0.0
@@ -118,6 +144,9 @@ def _balancing(pairs: Mapping[str, Scalar], warnings: list[OptionWarning]) -> tu
 
 
 def _wishes(pairs: Mapping[str, Scalar], warnings: list[OptionWarning]) -> Wishes:
+    if LIMIT_OPTIONS.keys().isdisjoint(pairs):
+        return NO_WISHES
+
     def wrong(key: str, in_effect: str) -> None:
         warnings.append(OptionWarning("bad_value", key, shown_value(pairs[key]), in_effect))
 

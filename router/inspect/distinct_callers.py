@@ -171,7 +171,7 @@ def _lists(place: Place, side: Scene, kind: str) -> _Lists:
 def _route_lists(route: Route, kind: str) -> Iterator[tuple[str, frozenset[Guid]]]:
     for part in route.pool.policy.parts:
         if isinstance(part, MtlsOptions | RoutePolicies):
-            yield "route", getattr(part.callers, kind)
+            yield "route", frozenset(getattr(part.callers, kind))
         if isinstance(part, RoutePolicies) and part.scope == _SCOPES.get(kind):
             tag = _SCOPE_TAGS[kind]
             yield "scope", frozenset(Guid(endpoint.tags[tag]) for endpoint in route.pool.endpoints if endpoint.tags.get(tag))

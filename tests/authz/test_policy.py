@@ -354,3 +354,14 @@ def test_every_pair_of_registrations_is_symmetric() -> None:
     """Attack 31, exhaustively for two."""
     for left, right in itertools.product(MIXED, MIXED):
         assert conjunction([left, right]).parts == conjunction([right, left]).parts
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 9, 40])
+def test_lists_are_equal_whatever_they_were_given_as(size: int) -> None:
+    """A short list is kept small, a long one is looked up fast; nobody can tell them apart."""
+    guids = [Guid(f"g{number}") for number in range(size)]
+    kept = Callers(apps=frozenset(guids)), Callers(apps=set(guids))
+    assert kept[0] == kept[1]
+    assert hash(kept[0]) == hash(kept[1])
+    assert sorted(kept[0].apps) == sorted(guids)
+    assert kept[0].nobody is (size == 0)

@@ -92,3 +92,11 @@ def test_a_passing_check_lifts_no_other_mark() -> None:
     pulse.failed_until = 99.0
     assert [pulse.checked(passed=True, needed=1) for _ in range(3)] == [False] * 3
     assert (pulse.expires, pulse.failed_until) == (5.0, 99.0)
+
+
+def test_a_copy_for_a_route_differs_in_its_liveness_alone() -> None:
+    """One message may name a hundred routes."""
+    one, pulse = endpoint(app="a", tags=tags(x="y"), updated_at_ns=5, send_proxy="v2"), Pulse(3.0)
+    copy = one.at_a_route(pulse, one.options)
+    assert (copy, copy.address) == (one, one.address)
+    assert copy.pulse is pulse is not one.pulse

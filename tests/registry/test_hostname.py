@@ -1,5 +1,7 @@
 """Tests of registry/hostname.py: one spelling for each host."""
 
+import ipaddress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,3 +144,13 @@ def test_a_pattern_is_a_host_or_a_star_as_the_whole_first_label(name: str, expec
 def test_a_pattern_covers_what_lies_below_it(pattern: str, host: str, expected: bool) -> None:
     """At any depth, never its bare suffix."""
     assert expected == covers(pattern, host)
+
+
+@given(st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,4}){2,4}", fullmatch=True))
+def test_numbers_and_dots_are_an_ipv4_address_or_nothing(text: str) -> None:
+    """As the standard library reads addresses; no leading zero, no octal, nothing above 255."""
+    try:
+        expected: str | None = str(ipaddress.IPv4Address(text))
+    except ValueError:
+        expected = None
+    assert canonical(text) == expected

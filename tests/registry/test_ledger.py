@@ -562,6 +562,36 @@ STEPS = st.lists(
 )
 
 
+def _told(routes: Ledger, what: str, data: bytes, now: float) -> Change | bool:
+    match what:
+        case "register":
+            return routes.heartbeat(data, now) or routes.register(parsed(data), data, now)
+        case "unregister":
+            return routes.unregister(parsed(data), now)
+        case _:
+            return routes.prune(now)
+
+
+@given(st.lists(messages(), min_size=6, max_size=6), STEPS, st.lists(st.booleans(), min_size=30, max_size=30))
+def test_what_is_not_published_yet_counts_all_the_same(
+    known: list[bytes], steps: list[tuple[str, int, int]], published: list[bool]
+) -> None:
+    """Two ledgers hear the same, one publishes after every message: they tell of the same changes, and end alike. The index of
+    heartbeats never holds more messages than there are endpoints of routes.
+    """
+    eager, lazy, now = ledger(), ledger(), 0.0
+    for (what, which, seconds), both in zip(steps, published, strict=False):
+        now += seconds
+        assert _told(eager, what, known[which], now) == _told(lazy, what, known[which], now)
+        eager.publish()
+        if both:
+            lazy.publish()
+        assert eager.known_messages == lazy.known_messages <= sum(len(route.pool.endpoints) for route in eager.table)
+    assert listed(eager.publish()) == listed(lazy.publish())
+    assert lazy.prune(now + 1e6) == eager.prune(now + 1e6)
+    assert sum(not e.tls for route in eager.publish() for e in route.pool.endpoints) == 0
+
+
 @given(st.lists(messages(), min_size=6, max_size=6), STEPS)
 def test_the_ledger_is_the_naive_model(known: list[bytes], steps: list[tuple[str, int, int]]) -> None:
     """Same routes, deadlines and policies after any sequence; no heartbeat changes the table."""

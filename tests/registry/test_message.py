@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry.message import Malformed, RegistryMessage, parse_message, parse_uri
+from registry.message import Malformed, RegistryMessage, parse_message, parse_uri, uri_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "nats"
 REASONS = {
@@ -253,3 +253,11 @@ def test_any_bytes_give_a_message_or_a_reason(data: bytes) -> None:
         assert 1 <= len(message.uris) <= 100
         assert 1 <= message.endpoint.port <= 65535
         assert 0 < message.endpoint.ttl <= 120
+
+
+def test_a_key_comes_apart_as_it_was_made() -> None:
+    """Host and path; the path's case is the message's own business."""
+    uri = parse_uri("A.b/X/y")
+    assert uri is not None
+    assert uri_of(uri.key) == uri._replace(context_path="/x/y")
+    assert uri_of("a.b") == parse_uri("a.b")

@@ -44,7 +44,7 @@ def test_a_list_of_apps_becomes_the_policy() -> None:
     """R254: `mtls_allowed_apps` names the callers."""
     [part] = parse_options({"mtls_allowed_apps": "g1, g2"}).policy.parts
     assert isinstance(part, MtlsOptions)
-    assert {"g1", "g2"} == part.callers.apps
+    assert {"g1", "g2"} == set(part.callers.apps)
 
 
 @pytest.mark.parametrize("raw", [[], "text", 7, True, 1.5, [{"mtls_allow_any": True}]])
@@ -171,3 +171,10 @@ def test_any_json_value_gives_options(raw: object, limit: int) -> None:
         assert all(len(text) <= 256 and text.isascii() and text.isprintable() for text in warning)
     if raw is not None and not isinstance(raw, dict):
         assert isinstance(options.policy.parts[0], InvalidOptions)
+
+
+def test_equal_options_are_one_value_and_equal_looking_ones_are_not() -> None:
+    """JSON tells 1 from true and from 1.0; so do options."""
+    assert parse_options({"rate-limit-rps": 1}) is parse_options({"rate-limit-rps": 1})
+    assert parse_options({"trim-path": True}).wishes != parse_options({"trim-path": 1}).wishes
+    assert parse_options({"trim-path": "true"}).wishes == parse_options({"trim-path": True}).wishes

@@ -202,3 +202,16 @@ def test_iteration_yields_every_route_once() -> None:
     routes = table("a.b", "a.b/x", "*.c")
     assert sorted(each.key for each in routes) == ["*.c", "a.b", "a.b/x"]
     assert len(routes) == 3
+
+
+def test_a_route_is_found_under_just_its_own_name() -> None:
+    """No prefix, no wildcard: what the ledger asks."""
+    made = table("a.b", "a.b/x", "*.b")
+    assert [route.key for route in (made.exact("a.b", ""), made.exact("a.b", "/x"), made.exact("*.b", "")) if route] == [
+        "a.b",
+        "a.b/x",
+        "*.b",
+    ]
+    assert (made.exact("a.b", "/x/y"), made.exact("c.b", ""), made.exact("*.b", "/x")) == (None, None, None)
+    assert {route.key for route in made.of_host("a.b")} == {"a.b", "a.b/x"}
+    assert not list(made.of_host("c.b"))
