@@ -4,40 +4,79 @@ Exit status: 0 when everything was measured, whatever the verdicts; 1 when somet
 """
 
 import argparse
-import contextlib
 import datetime as dt
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import core, exchanges
+from bench import core, exchanges, scale
 from bench.bulk import bulk
 from bench.exchanges import Plan
 from bench.findings import Report, as_json, table
+from bench.h2load import h2load
 from bench.idle import idle, websockets
 from bench.l4 import l4
+from bench.latency import latency
 from bench.load import LoadError, wrk
-from bench.machine import facts, raise_descriptor_limit
-from bench.proxies import PEERS, Proxy, StartError, Vestibule, installed, versions
+from bench.machine import cores, facts, raise_descriptor_limit
+from bench.peers import KINDS, described, installed, peer
+from bench.policy import policy
+from bench.proxies import Proxy, StartError
 from bench.site import Site, site
+from bench.vestibule import Vestibule, has_workers
+from bench.workers import workers
 
 WITH_PROXIES: dict[str, Callable[[Plan, Sequence[Proxy]], Report]] = {
     "plain": exchanges.plain,
     "tls": exchanges.tls,
     "mtls": exchanges.mtls,
     "http2": exchanges.http2,
+    "new-tls": exchanges.new_tls,
     "new-mtls": exchanges.new_mtls,
     "authorized-extra": exchanges.authorized_extra,
+    "latency": latency,
+    "bulk": bulk,
     "idle": lambda plan, proxies: idle(plan.cores, proxies),
     "websockets": lambda plan, proxies: websockets(plan.cores, proxies),
-    "bulk": bulk,
 }
-ALONE: dict[str, Callable[[Site], Report]] = {
+"""Vestibule, first, and all peers run meanwhile."""
+
+ALONE: dict[str, Callable[[Site, Plan, Sequence[str]], Report]] = {
+    "l4": l4,
+    "policy": policy,
     "decide": core.decisions,
     "heartbeat": core.heartbeats,
-    "routes": core.routes,
-    "l4": l4,
+    "routes": scale.routes,
+    "routes-million": scale.routes_million,
+    "storm": scale.storm,
+    "workers": workers,
 }
+"""They start what they need; the strings are the peers' names."""
+
 SCENARIOS = (*WITH_PROXIES, *ALONE)
+BY_NAME_ONLY = ("routes-million", *(() if has_workers() else ("workers",)))
+"""Not measured unless asked for."""
+
+
+class Fleet:
+    """Vestibule and its peers, up only while a scenario wants them: what registers a million routes is heard by all."""
+
+    def __init__(self, around: Site, peers: Sequence[str]) -> None:
+        self._proxies: list[Proxy] = [Vestibule(around), *(peer(name, around) for name in peers)]
+        self._up = False
+
+    def up(self) -> Sequence[Proxy]:
+        """Start them if need be. Raises StartError."""
+        if not self._up:
+            self._up = True
+            for proxy in self._proxies:
+                proxy.start()
+        return self._proxies
+
+    def down(self) -> None:
+        """Stop them."""
+        self._up = False
+        for proxy in self._proxies:
+            proxy.stop()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,10 +86,10 @@ def main(arguments: Sequence[str]) -> int:
         print("bench: needs Linux: CPU time is read from /proc", file=sys.stderr)
         return 1
     raise_descriptor_limit()
-    wanted: list[str] = options.scenarios or list(SCENARIOS)
-    peers: list[str] = [name for name in options.peers.split(",") if name]
+    wanted: list[str] = options.scenarios or [name for name in SCENARIOS if name not in BY_NAME_ONLY]
+    peers = [name for name in options.peers.split(",") if name]
     try:
-        with site() as around:
+        with site(cores()) as around:
             about = _about(around, peers, options)
             reports = _measure(around, wanted, [name for name in peers if installed(name)], options)
     except (FileNotFoundError, StartError) as error:
@@ -62,40 +101,49 @@ def main(arguments: Sequence[str]) -> int:
 
 def _measure(around: Site, wanted: Sequence[str], peers: Sequence[str], options: argparse.Namespace) -> list[Report]:
     plan = Plan(options.rounds, options.seconds, around.cores)
+    fleet = Fleet(around, peers)
     reports = []
-    with contextlib.ExitStack() as stack:
-        proxies: list[Proxy] = []
-        if not WITH_PROXIES.keys().isdisjoint(wanted):
-            proxies = [Vestibule(around), *(PEERS[name](around) for name in peers)]
-            for proxy in proxies:
-                stack.callback(proxy.stop)
-                proxy.start()
+    try:
         for name in wanted:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
             try:
-                reports.append(WITH_PROXIES[name](plan, proxies) if name in WITH_PROXIES else ALONE[name](around))
+                if name in WITH_PROXIES:
+                    reports.append(WITH_PROXIES[name](plan, fleet.up()))
+                else:
+                    fleet.down()
+                    reports.append(ALONE[name](around, plan, peers))
             except (LoadError, StartError) as error:
                 reports.append(Report((), (f"{name}: NOT MEASURED: {error}",)))
+    finally:
+        fleet.down()
     return reports
 
 
 def _about(around: Site, peers: Sequence[str], options: argparse.Namespace) -> list[str]:
-    there = ", ".join(name if installed(name) else f"{name} (not installed, left out)" for name in peers) or "none"
-    generator = (
-        "wrk (plain, tls), h2load (http2, bulk) and our own" if wrk() else "our own (wrk is not installed), h2load (http2, bulk)"
+    there = ", ".join(map(described, peers)) or "none"
+    generators = (
+        "wrk (plain, tls)" if wrk() else "wrk is not installed",
+        "h2load (http2, bulk)" if h2load() else "h2load is not installed",
+        "our own for the rest",
     )
     return [
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {options.rounds} rounds of {options.seconds:g} s, median of the rounds",
         *facts(around.cores),
-        f"peers: {there}; {versions()}; backend: {around.backend}, 1 KiB; load: {generator}",
+        f"peers: {there}",
+        f"backend: {around.backend}, 1 KiB; load: {', '.join(generators)}",
     ]
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="What Vestibule costs, beside others in the same run.")
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
     parser.add_argument(
-        "--peers", default=",".join(PEERS), help="comma-separated; those not installed are left out (default: %(default)s)"
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help=f"of {', '.join(SCENARIOS)} (default: all but {', '.join(BY_NAME_ONLY)})",
+    )
+    parser.add_argument(
+        "--peers", default=",".join(KINDS), help="comma-separated; those not installed are left out (default: %(default)s)"
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="of load a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds a scenario (default: %(default)s)")
@@ -105,10 +153,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         if name not in SCENARIOS:
             parser.error(f"scenario {name!r}: expected one of {', '.join(SCENARIOS)}")
     for name in filter(None, options.peers.split(",")):
-        if name not in PEERS:
-            parser.error(f"--peers {name!r}: expected {', '.join(PEERS)}")
-    if options.rounds < 1 or options.seconds < 1:
-        parser.error("--rounds and --seconds must be at least 1")
+        if name not in KINDS:
+            parser.error(f"--peers {name!r}: expected {', '.join(KINDS)}")
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds must be at least 1, --seconds more than 0")
     return options
 
 

@@ -1,4 +1,4 @@
-"""A small backend: WebSockets that echo, and where nginx is not installed 1 KiB to every request.
+"""A small backend: WebSockets that echo, and where nginx is not installed 1 KiB to every request (10 MiB for `/bulk`).
 
 `python -m bench.backend PORT`.
 """
@@ -12,8 +12,9 @@ from typing import cast
 
 import uvloop
 
-BODY = b"x" * 1024
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+ANSWER = HEAD % 1024 + b"x" * 1024
+BULK = HEAD % (10 << 20) + bytes(10 << 20)
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %b\r\n\r\n"
 
 _KEY = re.compile(rb"\r\nsec-websocket-key: *(\S+)", re.IGNORECASE)
@@ -33,6 +34,8 @@ class Backend(asyncio.Protocol):
         elif key := _KEY.search(data):
             self._upgraded = True
             self._transport.write(SWITCH % base64.b64encode(hashlib.sha1(key[1] + _GUID).digest()))
+        elif data.startswith(b"GET /bulk"):
+            self._transport.write(BULK)
         else:
             self._transport.write(ANSWER * data.count(b"\r\n\r\n"))
 

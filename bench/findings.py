@@ -7,7 +7,7 @@ aim stands. Refuses to know: how anything is measured.
 import json
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,13 @@ class Spread(NamedTuple):
 def spread(values: Sequence[float]) -> Spread:
     """Summarise at least one value."""
     return Spread(statistics.median(values), min(values), max(values))
+
+
+def ratios(figures: Mapping[str, Sequence[float]]) -> Iterator[tuple[str, Spread]]:
+    """The first one's figures divided by those of each other, round by round, by the other's name."""
+    ours, *peers = figures
+    for name in peers:
+        yield name, spread([mine / theirs for mine, theirs in zip(figures[ours], figures[name], strict=True)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,24 @@
 Promises: one thread; the work that nginx does as a peer (see there), but for the access log: HAProxy writes a line at a time.
 """
 
-import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
-from bench.client import GROUP
-from bench.nginx import KEPT, Backends, Ports
+from bench.client_http1 import GROUP
+from bench.machine import program
+from bench.proxies import KEPT, Backends, Ports
 from router.demo.process import spawn
 
 
-def haproxy_config(certificates: Path, backends: Backends, ports: Ports) -> str:
-    """A reverse proxy like nginx's."""
+def config(directory: Path, certificates: Path, backends: Backends, ports: Ports) -> str:
+    """A reverse proxy like nginx's; its log goes to the standard output, not to `directory`."""
     strict = f"ca-file {certificates}/east-ca.pem verify required no-tls-tickets"
     return f"""
 global
  nbthread 1
- maxconn 8000
+ maxconn 10500
+ no strict-limits
  log stdout format raw local0
  ssl-load-extra-del-ext
  ssl-default-bind-options ssl-min-ver TLSv1.2
@@ -61,21 +63,22 @@ backend sockets
 """
 
 
-def start_haproxy(directory: Path, config: str) -> "subprocess.Popen[bytes]":
+def start(directory: Path, config: str) -> "subprocess.Popen[bytes]":
     """Start it in the foreground. FileNotFoundError where it is not installed."""
-    program = shutil.which("haproxy")
-    if program is None:
+    path = program("haproxy")
+    if path is None:
         raise FileNotFoundError("haproxy: no such program in PATH")
     file = directory / "haproxy.cfg"
     file.write_text(config)
     with (directory / "access.log").open("wb") as log, (directory / "error.log").open("wb") as errors:
-        return spawn([program, "-db", "-f", str(file)], stdout=log, stderr=errors)
+        return spawn([path, "-db", "-f", str(file)], stdout=log, stderr=errors)
 
 
-def haproxy_version() -> str:
-    """As it says itself."""
-    program = shutil.which("haproxy")
-    if program is None:
-        return "not installed"
-    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stdout
+@cache
+def version() -> str | None:
+    """As it says itself; None where it is not installed."""
+    path = program("haproxy")
+    if path is None:
+        return None
+    said = subprocess.run([path, "-v"], capture_output=True, text=True, check=False).stdout
     return said.partition("version ")[2].partition(" ")[0] or "?"

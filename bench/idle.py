@@ -6,24 +6,30 @@ Promises: each has carried something, as connections have that are kept. Refuses
 import time
 from collections.abc import Sequence
 
-from bench.client import Mode
+from bench.aims import IDLE_KIB, WEBSOCKET_KIB
 from bench.findings import Finding, Report, Spread, spread
-from bench.load import Target, client
-from bench.machine import Cores, resident_kib
+from bench.load import Target, client, ordered
+from bench.machine import Cores, raise_descriptor_limit, resident_kib
+from bench.order import Mode
 from bench.proxies import Proxy
 from bench.site import SOCKET
 
-CONNECTIONS, SOCKETS, WARM = 2000, 1000, 100
+CONNECTIONS, SOCKETS, WARM = 10_000, 1000, 100
+SPARE_DESCRIPTORS = 1500
+"""Of a process's limit, for all but the idle connections."""
 SETTLE_SECONDS = 1.0
 
 
 def idle(cores: Cores, proxies: Sequence[Proxy]) -> Report:
     """KiB a connection, once for each proxy; the aim is Vestibule's."""
+    limit = raise_descriptor_limit()
+    count = min(CONNECTIONS, max(WARM, limit - SPARE_DESCRIPTORS))
     findings = []
     for number, proxy in enumerate(proxies):
-        each = _each("idle", proxy, proxy.tls, CONNECTIONS, cores)
-        findings.append(Finding("idle", f"{proxy.name}: a connection", each, "KiB", 40.0 if number == 0 else None))
-    return Report(tuple(findings), (f"idle: {CONNECTIONS:,} TLS connections, one request on each.",))
+        each = _each("idle", proxy, proxy.tls, count, cores)
+        findings.append(Finding("idle", f"{proxy.name}: a connection", each, "KiB", IDLE_KIB if number == 0 else None))
+    fewer = "" if count == CONNECTIONS else f" FEWER than {CONNECTIONS:,}: a process may open {limit:,} descriptors."
+    return Report(tuple(findings), (f"idle: {count:,} TLS connections, one request on each.{fewer}",))
 
 
 def websockets(cores: Cores, proxies: Sequence[Proxy]) -> Report:
@@ -32,7 +38,7 @@ def websockets(cores: Cores, proxies: Sequence[Proxy]) -> Report:
     for number, proxy in enumerate(proxies):
         for kind, target in (("TLS", proxy.tls), ("mutual TLS", proxy.mtls)):
             each = _each("socket", proxy, target._replace(path=SOCKET), SOCKETS, cores)
-            aim = 60.0 if number == 0 else None
+            aim = WEBSOCKET_KIB if number == 0 else None
             findings.append(Finding("websockets", f"{proxy.name}: a WebSocket over {kind}", each, "KiB", aim))
     return Report(tuple(findings), (f"websockets: {SOCKETS:,} of them, one message of 1 KiB there and back on each.",))
 
@@ -43,9 +49,9 @@ def _each(mode: Mode, proxy: Proxy, target: Target, count: int, cores: Cores) ->
     """
     proxy.stop()
     proxy.start()
-    with client(mode, target, WARM, 0.0, cores.rest):
+    with client(ordered(mode, target, WARM, 0.0), cores.rest):
         time.sleep(SETTLE_SECONDS)
-        few = resident_kib(proxy.pid)
-        with client(mode, target, count, 0.0, cores.rest):
+        few = resident_kib(*proxy.pids)
+        with client(ordered(mode, target, count, 0.0), cores.rest):
             time.sleep(SETTLE_SECONDS)
-            return spread([(resident_kib(proxy.pid) - few) / count])
+            return spread([(resident_kib(*proxy.pids) - few) / count])

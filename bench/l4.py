@@ -1,30 +1,30 @@
-"""Passthrough by SNI: bytes, new connections, idle ones; Vestibule with `l7.enabled: false` and HAProxy in turn.
+"""Passthrough by SNI: bytes, new connections, idle ones; Vestibule with `l7.enabled: false`, HAProxy and Envoy in turn.
 
 Promises: CPU is that of the proxy's process alone; a ratio is formed within a round. Refuses to know: HTTP.
 """
 
 import contextlib
-import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-from bench.findings import Finding, Report, spread
-from bench.l4_haproxy import start_haproxy
+from bench.aims import CPU_RATIO, L4_IDLE_KIB
+from bench.exchanges import Plan
+from bench.findings import Finding, Report, ratios, spread
 from bench.l4_load import HOST
+from bench.l4_peers import STARTS
 from bench.load import LoadError
 from bench.machine import cpu_seconds, pinned, resident_kib
 from bench.site import ROOT, Site
 from router.demo.process import free_port, spawn, stop
 
 MEBIBYTES, CONNECTIONS, IDLE, WARM = 1024, 5000, 5000, 200
-ROUNDS = 5
 SETTLE_SECONDS, START_SECONDS = 1.0, 20.0
 ANSWERS = {"bulk": MEBIBYTES << 20, "new": 1024, "idle": 0}
 """Bytes of a backend's answer, by kind of load."""
@@ -36,45 +36,52 @@ class _Proxy(NamedTuple):
     ports: Mapping[str, int]
 
 
-def l4(site: Site) -> Report:
-    """All three; the aims are those of the issue that brought the L4 door."""
+def l4(site: Site, plan: Plan, peers: Sequence[str]) -> Report:
+    """All three."""
     directory = site.directory / f"l4-{free_port()}"
-    directory.mkdir()
     with contextlib.ExitStack() as stack:
         with pinned(site.cores.rest):
             backends = {kind: stack.enter_context(_backend(size)) for kind, size in ANSWERS.items()}
         with pinned(site.cores.proxy):
-            proxies = [stack.enter_context(_vestibule(directory, backends))]
-            program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
-            if program is not None:
-                proxies.append(stack.enter_context(_haproxy(program, directory, backends)))
+            proxies = [stack.enter_context(_vestibule(directory / "vestibule", backends))]
+            proxies += [stack.enter_context(_peer(name, directory / name, backends)) for name in peers if name in STARTS]
         for proxy in proxies:
             _wait(proxy)
         findings = [
-            *_compared(site, proxies, "bulk", "a MiB", MEBIBYTES, 0.5),
-            *_compared(site, proxies, "new", "a connection", CONNECTIONS, 1.5),
-            *(_idle(site, proxy, 16.0 if proxy is proxies[0] else None) for proxy in proxies),
+            *_compared(site, plan, proxies, "bulk", "MiB", MEBIBYTES),
+            *_compared(site, plan, proxies, "new", "connection", CONNECTIONS),
+            *(_idle(site, proxy, L4_IDLE_KIB if proxy is proxies[0] else None) for proxy in proxies),
         ]
     note = f"l4: 1 GiB down one connection; {CONNECTIONS:,} connections with 1 KiB down each; {IDLE:,} idle ones."
-    missing = () if program is not None else ("l4: haproxy is not installed, left out.",)
-    return Report(tuple(findings), (note, *missing))
+    return Report(tuple(findings), (note,))
 
 
-def _compared(site: Site, proxies: list[_Proxy], kind: str, what: str, units: int, ratio: float) -> Iterator[Finding]:
-    seen: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
+class _Cost(NamedTuple):
+    """Of one load."""
+
+    cpu_us: float
+    rate: float
+
+
+def _compared(site: Site, plan: Plan, proxies: list[_Proxy], kind: str, what: str, units: int) -> Iterator[Finding]:
+    scenario = f"l4-{kind}"
+    seen: dict[str, list[_Cost]] = {proxy.name: [] for proxy in proxies}
     for proxy in proxies:
         _load(site, proxy, kind)
-    for _ in range(ROUNDS):
+    for _ in range(plan.rounds):
         for proxy in proxies:
-            before = cpu_seconds(proxy.process.pid)
-            _load(site, proxy, kind)
-            seen[proxy.name].append((cpu_seconds(proxy.process.pid) - before) / units * 1e6)
-    for name, figures in seen.items():
-        yield Finding(f"l4-{kind}", f"{name}: CPU {what}", spread(figures), "µs")
-    ours = seen[proxies[0].name]
-    for proxy in proxies[1:]:
-        ratios = [mine / theirs for mine, theirs in zip(ours, seen[proxy.name], strict=True)]
-        yield Finding(f"l4-{kind}", f"CPU ratio to {proxy.name}", spread(ratios), "", ratio)
+            seen[proxy.name].append(_cost(site, proxy, kind, units))
+    for name, costs in seen.items():
+        yield Finding(scenario, f"{name}: CPU a {what}", spread([cost.cpu_us for cost in costs]), "µs")
+        yield Finding(scenario, f"{name}: {what}s a second", spread([cost.rate for cost in costs]), "")
+    for name, ratio in ratios({name: [cost.cpu_us for cost in costs] for name, costs in seen.items()}):
+        yield Finding(scenario, f"CPU ratio to {name}", ratio, "", CPU_RATIO.get((scenario, name)))
+
+
+def _cost(site: Site, proxy: _Proxy, kind: str, units: int) -> _Cost:
+    cpu, started = cpu_seconds(proxy.process.pid), time.perf_counter()
+    _load(site, proxy, kind)
+    return _Cost((cpu_seconds(proxy.process.pid) - cpu) / units * 1e6, units / (time.perf_counter() - started))
 
 
 def _load(site: Site, proxy: _Proxy, kind: str) -> None:
@@ -120,6 +127,7 @@ def _backend(size: int) -> Iterator[int]:
 @contextlib.contextmanager
 def _vestibule(directory: Path, backends: Mapping[str, int]) -> Iterator[_Proxy]:
     ports = {kind: free_port() for kind in backends}
+    directory.mkdir(parents=True)
     listeners = [
         {"port": ports[kind], "kind": "tls", "routes": [{"hostname": HOST, "backend": f"127.0.0.1:{port}"}]}
         for kind, port in backends.items()
@@ -135,10 +143,11 @@ def _vestibule(directory: Path, backends: Mapping[str, int]) -> Iterator[_Proxy]
 
 
 @contextlib.contextmanager
-def _haproxy(program: str, directory: Path, backends: Mapping[str, int]) -> Iterator[_Proxy]:
+def _peer(name: str, directory: Path, backends: Mapping[str, int]) -> Iterator[_Proxy]:
     ports = {kind: free_port() for kind in backends}
-    process = start_haproxy(program, directory, {ports[kind]: port for kind, port in backends.items()})
-    yield from _running("haproxy", process, ports)
+    directory.mkdir(parents=True)
+    process = STARTS[name](directory, {ports[kind]: port for kind, port in backends.items()})
+    yield from _running(name, process, ports)
 
 
 def _running(name: str, process: "subprocess.Popen[bytes]", ports: Mapping[str, int]) -> Iterator[_Proxy]:

@@ -8,8 +8,10 @@ import contextlib
 import os
 import platform
 import resource
+import shutil
 import ssl
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Collection, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -18,24 +20,26 @@ _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 
 
 class Cores(NamedTuple):
-    """Where the proxy runs and where everything else does; None: not pinned, there is one core only."""
+    """Where the proxy runs and where everything else does; empty: not pinned, there is one core only."""
 
-    proxy: int | None
-    rest: int | None
+    proxy: tuple[int, ...]
+    rest: tuple[int, ...]
 
 
-def cores() -> Cores:
-    """The first two cores that this process may use."""
+def cores(proxy: int = 1) -> Cores:
+    """The first `proxy` cores that this process may use, and all others, at least the last."""
     usable = sorted(os.sched_getaffinity(0))
-    return Cores(usable[0], usable[1]) if len(usable) > 1 else Cores(None, None)
+    if len(usable) == 1:
+        return Cores((), ())
+    return Cores(tuple(usable[:proxy]), tuple(usable[proxy:] or usable[-1:]))
 
 
 @contextlib.contextmanager
-def pinned(core: int | None) -> Iterator[None]:
-    """Children started within inherit the core."""
+def pinned(cores: Collection[int]) -> Iterator[None]:
+    """Children started within inherit the cores."""
     before = os.sched_getaffinity(0)
-    if core is not None:
-        os.sched_setaffinity(0, {core})
+    if cores:
+        os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -62,32 +66,39 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of the family so far."""
-    return sum((int(fields[11]) + int(fields[12])) * _TICK for fields in map(_stat, family(pid)))
+def cpu_seconds(*pids: int) -> float:
+    """User and system time of the families so far."""
+    members = (member for pid in pids for member in family(pid))
+    return sum((int(fields[11]) + int(fields[12])) * _TICK for fields in map(_stat, members))
 
 
-def resident_kib(pid: int) -> int:
-    """Resident memory of the family; pages shared within it count for each."""
-    return sum(_resident(member) for member in family(pid))
+def resident_kib(*pids: int) -> int:
+    """Resident memory of the families; pages shared within one count for each."""
+    return sum(resident_of(member) for pid in pids for member in family(pid))
 
 
-def busy_seconds(core: int | None) -> float:
-    """What anybody has used of a core (of all, where none is named) since the start of the machine."""
-    name = "cpu" if core is None else f"cpu{core}"
-    for line in Path("/proc/stat").read_text().splitlines():
-        label, *fields = line.split()
-        if label == name:
-            user, nice, system, _, _, irq, softirq, *_ = map(int, fields)
-            return (user + nice + system + irq + softirq) * _TICK
-    return 0.0
+def resident_of(pid: int) -> int:
+    """Resident KiB of one process."""
+    return next((int(line.split()[1]) for line in _lines(f"/proc/{pid}/status") if line.startswith("VmRSS:")), 0)
+
+
+def busy_seconds(cores: Collection[int]) -> float:
+    """What anybody has used of these cores since the start of the machine, one with the other; of all where none is named."""
+    busy = [seconds for label, seconds in _busy() if not cores or label in cores]
+    return sum(busy) / len(busy) if busy else 0.0
+
+
+def program(name: str) -> str | None:
+    """Where a program is: beside Python, in PATH, or where distributions keep those of the administrator."""
+    beside = sysconfig.get_path("scripts")
+    return shutil.which(name, path=os.pathsep.join((beside, os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin")))
 
 
 def facts(placed: Cores) -> list[str]:
     """What a figure means nothing without."""
     model = next((line.partition(": ")[2] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?")
     libraries = ", ".join(f"{name} {version(name)}" for name in ("vestibule", "pyopenssl", "cryptography", "uvloop"))
-    where = "not pinned: one core for all" if placed.proxy is None else f"proxy on core {placed.proxy}, the rest on {placed.rest}"
+    where = f"proxy on core {_list(placed.proxy)}, the rest on {_list(placed.rest)}" if placed.proxy else "not pinned: one core"
     return [
         f"{model.strip()}, {os.cpu_count()} cores, Linux {platform.release()}; {where}",
         f"Python {platform.python_version()}, {libraries}, {_openssl()}; load generator: {ssl.OPENSSL_VERSION}",
@@ -105,8 +116,17 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _resident(pid: int) -> int:
-    return next((int(line.split()[1]) for line in _lines(f"/proc/{pid}/status") if line.startswith("VmRSS:")), 0)
+def _busy() -> Iterator[tuple[int, float]]:
+    """Each core's number and its seconds."""
+    for line in _lines("/proc/stat"):
+        label, *fields = line.split()
+        if label.startswith("cpu") and label != "cpu":
+            user, nice, system, _, _, irq, softirq, *_ = map(int, fields)
+            yield int(label.removeprefix("cpu")), (user + nice + system + irq + softirq) * _TICK
+
+
+def _list(cores: Collection[int]) -> str:
+    return ", ".join(map(str, cores))
 
 
 def _lines(path: str) -> list[str]:

@@ -6,16 +6,16 @@ it reads faster than the client does stays in memory, as with the others.
 """
 
 import os
-import shutil
+import resource
 import subprocess
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
+from bench.machine import program
+from bench.proxies import KEPT, Backends, Ports
 from router.demo.process import spawn
 
-BULK_BYTES = 1 << 30
-KEPT = 512
-"""Idle connections to the backend that every proxy may keep: more than it is asked for at once."""
+BULK_BYTES = 10 << 20
 _MANY = 1_000_000_000
 _LOCATION = """
   location / {
@@ -39,23 +39,8 @@ _COMMON = """
    proxy_set_header X-Forwarded-Client-Cert CERTIFICATE;"""
 
 
-class Ports(NamedTuple):
-    """Where a peer listens."""
-
-    plain: int
-    tls: int
-    mtls: int
-
-
-class Backends(NamedTuple):
-    """Where a peer sends what: `/socket` to `sockets`, all else to `pages`."""
-
-    pages: int
-    sockets: int
-
-
 def backend_config(directory: Path, port: int) -> str:
-    """1 KiB to every request, 1 GiB of zeroes to those for `/bulk`: a file without blocks."""
+    """1 KiB to every request, 10 MiB of zeroes to those for `/bulk`: a file without blocks."""
     bulk = directory / "bulk"
     with bulk.open("wb") as file:
         file.truncate(BULK_BYTES)
@@ -92,23 +77,24 @@ def _certificate(name: Path) -> str:
     return f"ssl_certificate {name}.crt; ssl_certificate_key {name}.key;"
 
 
-def start_nginx(directory: Path, config: str) -> "subprocess.Popen[bytes]":
+def start(directory: Path, config: str) -> "subprocess.Popen[bytes]":
     """Start it in the foreground. FileNotFoundError where it is not installed."""
-    program = shutil.which("nginx")
-    if program is None:
+    path = program("nginx")
+    if path is None:
         raise FileNotFoundError("nginx: no such program in PATH")
     file = directory / "nginx.conf"
     file.write_text(config)
     with (directory / "output").open("wb") as output:
-        return spawn([program, "-e", str(directory / "error.log"), "-c", str(file)], stdout=output, stderr=output)
+        return spawn([path, "-e", str(directory / "error.log"), "-c", str(file)], stdout=output, stderr=output)
 
 
-def nginx_version() -> str:
-    """As it says itself."""
-    program = shutil.which("nginx")
-    if program is None:
-        return "not installed"
-    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
+@cache
+def version() -> str | None:
+    """As it says itself; None where it is not installed."""
+    path = program("nginx")
+    if path is None:
+        return None
+    said = subprocess.run([path, "-v"], capture_output=True, text=True, check=False).stderr
     return said.partition("nginx/")[2].strip() or "?"
 
 
@@ -118,7 +104,7 @@ def _main(directory: Path, http: str) -> str:
     return f"""{"user root;" if os.geteuid() == 0 else ""}
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 20000;
+worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[0]};
 pid {directory}/pid;
 error_log {directory}/error.log error;
 events {{ worker_connections 16000; }}

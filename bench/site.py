@@ -6,7 +6,6 @@ Promises: everything is gone when `site` is left. Refuses to know: which proxies
 import asyncio
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,8 +15,9 @@ from typing import NamedTuple
 
 import nats
 
-from bench.machine import Cores, cores, pinned
-from bench.nginx import Backends, backend_config, start_nginx
+from bench import nginx
+from bench.machine import Cores, pinned
+from bench.proxies import Backends
 from router.demo.certificates import Authority
 from router.demo.nats_server import NatsServer
 from router.demo.process import free_port, spawn
@@ -26,7 +26,7 @@ OPEN_HOST, EAST, EAST_HOST = "bench.open.example", "*.east.example", "bench.east
 APP = "11111111-1111-4111-8111-111111111111"
 """The caller that the routes of EAST_HOST allow."""
 BULK, SOCKET = "/bulk", "/socket"
-"""What is served beside the page: 1 GiB (where nginx is the backend), and WebSockets."""
+"""What is served beside the page: 10 MiB, and WebSockets."""
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,9 +62,8 @@ class Site(NamedTuple):
 
 
 @contextlib.contextmanager
-def site() -> Iterator[Site]:
+def site(placed: Cores) -> Iterator[Site]:
     """Start it. FileNotFoundError where nats-server is missing."""
-    placed = cores()
     with TemporaryDirectory(prefix="vestibule-bench-") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
         _write_certificates(directory)
@@ -84,11 +83,11 @@ def _start_ours(stack: contextlib.ExitStack) -> int:
 
 
 def _start_pages(directory: Path, ours: int, stack: contextlib.ExitStack) -> tuple[int, str]:
-    if shutil.which("nginx") is None:
+    if nginx.version() is None:
         return ours, "a small one of ours: nginx is not installed"
     directory.mkdir()
     port = free_port()
-    _end_with(stack, start_nginx(directory, backend_config(directory, port)))
+    _end_with(stack, nginx.start(directory, nginx.backend_config(directory, port)))
     return port, "nginx"
 
 
