@@ -61,22 +61,23 @@ class Fleet:
     """Vestibule and its peers, up only while a scenario wants them: what registers a million routes is heard by all."""
 
     def __init__(self, around: Site, peers: Sequence[str]) -> None:
-        self._proxies: list[Proxy] = [Vestibule(around), *(peer(name, around) for name in peers)]
-        self._up = False
+        self._around = around
+        self._peers = peers
+        self._proxies: list[Proxy] = []
 
     def up(self) -> Sequence[Proxy]:
         """Start them if need be. Raises StartError."""
-        if not self._up:
-            self._up = True
+        if not self._proxies:
+            self._proxies = [Vestibule(self._around), *(peer(name, self._around) for name in self._peers)]
             for proxy in self._proxies:
                 proxy.start()
         return self._proxies
 
     def down(self) -> None:
-        """Stop them."""
-        self._up = False
+        """Stop them; their ports are given up, somebody may take them meanwhile."""
         for proxy in self._proxies:
             proxy.stop()
+        self._proxies = []
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -31,20 +31,21 @@ REPEATS = 7
 
 
 def decisions(site: Site, plan: Plan, peers: Sequence[str]) -> Report:
-    """One decision of each outcome, a route that names 30 apps, as on a connection's first request to a route."""
-    allow, deny = a_decision(site, 30)
+    """One decision of each outcome, a domain of one space, as on a connection's first request to a route."""
+    allow, deny = a_decision(site, 1)
     return Report((Finding("decide", "allow", allow, "µs", DECIDE_US), Finding("decide", "deny", deny, "µs", DECIDE_US)))
 
 
-def a_decision(site: Site, callers: int) -> tuple[Spread, Spread]:
-    """Microseconds to allow and to deny, on a route that names so many apps."""
-    guids = [Guid(f"{number:08x}-1111-4111-8111-111111111111") for number in range(callers)]
+def a_decision(site: Site, spaces: int) -> tuple[Spread, Spread]:
+    """Microseconds to allow and to deny: a route that names 30 apps, in a domain that admits so many spaces."""
+    apps = [Guid(f"{number:08x}-1111-4111-8111-111111111111") for number in range(30)]
     space, org = Guid("space"), Guid("org")
+    admitted = frozenset({*(Guid(f"{number:08x}-5555-4555-8555-555555555555") for number in range(spaces - 1)), space})
     domain = DomainPolicy(
-        "*.east.example", "mtls_domains", "cf_identity", "cf_ou", frozenset({org}), None, False, "sanitize_set", "raw", "p"
+        "*.east.example", "mtls_domains", "cf_identity", "cf_ou", None, admitted, False, "sanitize_set", "raw", "p"
     )
-    policy = conjunction([route_policy({"mtls_allowed_apps": ",".join(guids)}, (), "ok", ())])
-    allowed, denied = Caller(guids[7], space, org), Caller(Guid("nobody"), space, org)
+    policy = conjunction([route_policy({"mtls_allowed_apps": ",".join(apps)}, (), "ok", ())])
+    allowed, denied = Caller(apps[7], space, org), Caller(Guid("nobody"), space, org)
     assert isinstance(decide(BOUND_DOMAIN, domain, allowed, policy), Allow)
     assert not isinstance(decide(BOUND_DOMAIN, domain, denied, policy), Allow)
     with pinned(site.cores.proxy):

@@ -58,6 +58,7 @@ class Beats:
 
     def __init__(self, port: int, parts: list[bytes]) -> None:
         self._sock = socket.create_connection(("127.0.0.1", port), 10.0)
+        self._sock.settimeout(None)
         self._sock.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nPING\r\n')
         self._parts = parts
         self._next = 0

@@ -18,6 +18,7 @@ from bench.core import a_lookup, publications
 from bench.exchanges import Plan, Round, load, under_load
 from bench.findings import Finding, Report, Spread, spread
 from bench.latency import RATE, paced
+from bench.load import LoadError
 from bench.machine import cpu_seconds, family, pinned, resident_of
 from bench.proxies import StartError
 from bench.registrar import instances
@@ -160,7 +161,10 @@ class _Beating(NamedTuple):
         """How many messages it sent."""
         self._say("stop")
         assert self.process.stdout is not None
-        return int(self.process.stdout.readline())
+        line = self.process.stdout.readline()
+        if not line:
+            raise LoadError("the source of heartbeats ended early")
+        return int(line)
 
     def _say(self, word: str) -> None:
         assert self.process.stdin is not None

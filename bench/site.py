@@ -24,7 +24,8 @@ from router.demo.process import free_port, spawn
 
 OPEN_HOST, EAST, EAST_HOST = "bench.open.example", "*.east.example", "bench.east.example"
 APP = "11111111-1111-4111-8111-111111111111"
-"""The caller that the routes of EAST_HOST allow."""
+"""The caller that the routes of EAST_HOST allow; its space is SPACE."""
+SPACE = "space"
 BULK, SOCKET = "/bulk", "/socket"
 """What is served beside the page: 10 MiB, and WebSockets."""
 
@@ -99,7 +100,7 @@ def _end_with(stack: contextlib.ExitStack, process: "subprocess.Popen[bytes]") -
 def _write_certificates(directory: Path) -> None:
     public, east = Authority("bench"), Authority("east")
     open_, strict = public.issue_server("localhost", "*.open.example"), public.issue_server(EAST)
-    caller = east.issue_instance("caller-0", app=APP, space="space", org="org")
+    caller = east.issue_instance("caller-0", app=APP, space=SPACE, org="org")
     files = {
         "open.crt": open_.certificate,
         "open.key": open_.key,

@@ -5,7 +5,7 @@ Promises: `start` returns when a request gets its 200 through every port. Refuse
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import yaml
@@ -23,15 +23,31 @@ def has_workers() -> bool:
     return "workers" in Config.model_fields
 
 
-class Vestibule:
-    """One router. `cores`: where it runs, those of the site unless given; other keywords: top-level keys of its configuration."""
+def strict_domain(site: Site, pattern: str, **lists: list[str]) -> dict[str, Any]:
+    """A domain that demands identity of the callers of site; `lists` are its own `orgs` or `spaces`."""
+    return {
+        "domain": pattern,
+        "ca_certs": str(site.directory / "east-ca.pem"),
+        "forwarded_client_cert": "sanitize_set",
+        "xfcc": {"format": "raw", "identity_extractor": "cf_ou"},
+        "authorization": {"mode": "cf_identity", "config": lists},
+    }
 
-    def __init__(self, site: Site, *, cores: Iterable[int] | None = None, **config: Any) -> None:
+
+class Vestibule:
+    """One router. `cores`: where it runs, those of the site unless given; other keywords: top-level keys of its configuration,
+    but for `more_domains`, which stand beside its own.
+    """
+
+    def __init__(
+        self, site: Site, *, cores: Iterable[int] | None = None, more_domains: Sequence[Any] = (), **config: Any
+    ) -> None:
         self.name = "vestibule"
         self._site = site
         self._cores = tuple(site.cores.proxy if cores is None else cores)
         self._directory = site.directory / f"vestibule-{free_port()}"
         self._log = self._directory / "router.log"
+        self._domains = more_domains
         self._more = config
         self._process: subprocess.Popen[bytes] | None = None
         port, tls_port, self._status_port, self._routes_port, self._metrics_port = (free_port() for _ in range(5))
@@ -96,14 +112,6 @@ class Vestibule:
             "max_idle_conns_per_host": KEPT,
             "start_response_delay_interval": "0s",
             "droplet_stale_threshold": "3600s",
-            "mtls_domains": [
-                {
-                    "domain": EAST,
-                    "ca_certs": str(files / "east-ca.pem"),
-                    "forwarded_client_cert": "sanitize_set",
-                    "xfcc": {"format": "raw", "identity_extractor": "cf_ou"},
-                    "authorization": {"mode": "cf_identity"},
-                }
-            ],
+            "mtls_domains": [strict_domain(self._site, EAST), *self._domains],
             **self._more,
         }
