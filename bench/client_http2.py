@@ -12,7 +12,7 @@ import ssl
 import struct
 import time
 
-from bench.client_http1 import PIECE, AnswerError, spoken, tls_context
+from bench.client_http1 import GRACE_SECONDS, PIECE, AnswerError, spoken, tls_context
 from bench.order import Done, Order
 from bench.waits import gather
 
@@ -113,7 +113,10 @@ class Http2Runner:
                 connection.ask()
             connection.flush()
             connection.sock.setblocking(False)
-        while self._connections and time.perf_counter() < started + self._order.seconds:
+        end = started + self._order.seconds
+        while self._connections and (
+            (now := time.perf_counter()) < end or (not self.done.requests and now < end + GRACE_SECONDS)
+        ):
             for fd, _ in self._epoll.poll(0.1):
                 self._serve(fd, self._connections[fd])
         self.done.seconds = time.perf_counter() - started

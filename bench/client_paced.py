@@ -11,10 +11,8 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from bench.client_http1 import AnswerError, Runner, Steps
+from bench.client_http1 import GRACE_SECONDS, AnswerError, Runner, Steps
 from bench.waits import gather, quantile
-
-GRACE_SECONDS = 5.0
 
 
 @dataclass(slots=True)

@@ -36,7 +36,9 @@ def configs(directory: Path, certificates: Path, nats: int, ports: Ports) -> lis
         "only_trust_client_ca_certs": True,
         "forwarded_client_cert": "sanitize_set",
     }
-    return [_common(directory / f"access-{number}.log", nats, number) | one for number, one in enumerate((open_, strict))]
+    health = _pair(certificates, "open")
+    common = [_common(directory / f"access-{number}.log", nats, number, health) for number in range(2)]
+    return [common[0] | open_, common[1] | strict]
 
 
 def start(directory: Path, configs: list[dict[str, Any]]) -> "list[subprocess.Popen[bytes]]":
@@ -72,10 +74,18 @@ def _pair(certificates: Path, name: str) -> dict[str, str]:
     }
 
 
-def _common(log: Path, nats: int, number: int) -> dict[str, Any]:
-    status, routes, service = free_port(), free_port(), free_port()
+def _common(log: Path, nats: int, number: int, health: dict[str, str]) -> dict[str, Any]:
+    """Every port is named: what one of the two takes by default the other could not."""
+    status, health_port, routes, service = (free_port() for _ in range(4))
     return {
-        "status": {"port": status, "user": "bench", "pass": "bench-status", "routes": {"port": routes}},
+        "status": {
+            "host": "127.0.0.1",
+            "port": status,
+            "user": "bench",
+            "pass": "bench-status",
+            "tls": {"port": health_port, "certificate": health["cert_chain"], "key": health["private_key"]},
+            "routes": {"port": routes},
+        },
         "nats": {"hosts": [{"hostname": "127.0.0.1", "port": nats}]},
         "logging": {"level": "info", "format": {"timestamp": "rfc3339"}},
         "access_log": {"file": str(log)},
