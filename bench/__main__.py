@@ -1,4 +1,4 @@
-"""`python -m bench [SCENARIO...] [--peers NAMES] [--seconds N] [--rounds N] [--json]`.
+"""`python -m bench [SCENARIO...] [--peers NAMES] [--seconds N] [--rounds N] [--json | --markdown]`.
 
 Exit status: 0 when everything was measured, whatever the verdicts; 1 when something could not be; 2 for wrong usage.
 """
@@ -18,6 +18,7 @@ from bench.l4 import l4
 from bench.latency import latency
 from bench.load import LoadError, wrk
 from bench.machine import cores, facts, raise_descriptor_limit
+from bench.markdown import markdown
 from bench.peers import KINDS, described, installed, peer
 from bench.policy import policy
 from bench.proxies import Proxy, StartError
@@ -96,7 +97,8 @@ def main(arguments: Sequence[str]) -> int:
     except (FileNotFoundError, StartError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print((as_json if options.json else table)(about, reports))
+    show = as_json if options.json else markdown if options.markdown else table
+    print(show(about, reports))
     return 0 if all(report.findings for report in reports) else 1
 
 
@@ -148,7 +150,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="of load a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds a scenario (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--markdown", action="store_true", help="for docs/performance.md: a column a proxy")
     options = parser.parse_args(arguments)
     for name in options.scenarios:
         if name not in SCENARIOS:

@@ -47,9 +47,9 @@ def _loader(version: Version) -> Loader:
 def _findings(scenario: str, rounds: Mapping[str, Sequence[Round]]) -> list[Finding]:
     findings = []
     for name, seen in rounds.items():
-        findings.append(Finding(scenario, f"{name}: MB a second", spread([one.rate for one in seen]), ""))
-        findings.append(Finding(scenario, f"{name}: CPU a MB", spread([one.cpu_us for one in seen]), "µs"))
+        findings.append(Finding(scenario, "MB a second", spread([one.rate for one in seen]), "", who=name))
+        findings.append(Finding(scenario, "CPU a MB", spread([one.cpu_us for one in seen]), "µs", who=name))
     findings += cpu_ratios(scenario, rounds)
     rates = {name: [one.rate for one in seen] for name, seen in rounds.items()}
-    findings += [Finding(scenario, f"throughput ratio to {name}", seen, "") for name, seen in ratios(rates)]
+    findings += [Finding(scenario, "throughput ratio to", seen, "", who=name) for name, seen in ratios(rates)]
     return findings

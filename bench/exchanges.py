@@ -152,8 +152,8 @@ def _compare(scenario: str, plan: Plan, proxies: Sequence[Proxy], where: Callabl
     rounds = take_turns(plan, proxies, where, loader)
     findings: list[Finding] = []
     for name, seen in rounds.items():
-        findings.append(Finding(scenario, f"{name}: CPU a request", spread([one.cpu_us for one in seen]), "µs"))
-        findings.append(Finding(scenario, f"{name}: requests a second", spread([one.rate for one in seen]), ""))
+        findings.append(Finding(scenario, "CPU a request", spread([one.cpu_us for one in seen]), "µs", who=name))
+        findings.append(Finding(scenario, "requests a second", spread([one.rate for one in seen]), "", who=name))
         findings += waits(scenario, name, seen)
     findings += cpu_ratios(scenario, rounds)
     notes = [_spoken(scenario, plan, proxies, where)] if where(proxies[0]).tls else []
@@ -164,14 +164,14 @@ def cpu_ratios(scenario: str, rounds: Mapping[str, Sequence[Round]]) -> Iterator
     """Vestibule's CPU a request to that of each peer, held against the aims."""
     cpu = {name: [one.cpu_us for one in seen] for name, seen in rounds.items()}
     for name, seen in ratios(cpu):
-        yield Finding(scenario, f"CPU ratio to {name}", seen, "", CPU_RATIO.get((scenario, name)))
+        yield Finding(scenario, "CPU ratio to", seen, "", CPU_RATIO.get((scenario, name)), who=name)
 
 
 def waits(scenario: str, name: str, seen: Sequence[Round]) -> Iterator[Finding]:
     """Percentiles, where the generator says them."""
     for what, times in (("p50", [one.load.p50 for one in seen]), ("p99", [one.load.p99 for one in seen])):
         if not any(map(math.isnan, times)):
-            yield Finding(scenario, f"{name}: {what}", spread([time * 1000 for time in times]), "ms")
+            yield Finding(scenario, what, spread([time * 1000 for time in times]), "ms", who=name)
 
 
 def take_turns(plan: Plan, proxies: Sequence[Proxy], where: Callable[[Proxy], Target], loader: Loader) -> dict[str, list[Round]]:

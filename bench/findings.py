@@ -36,7 +36,9 @@ def ratios(figures: Mapping[str, Sequence[float]]) -> Iterator[tuple[str, Spread
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the table. `at_most` or `at_least` is the aim in the same unit, None where there is none."""
+    """One line of the table. `at_most` or `at_least` is the aim in the same unit, None where there is none; `who`: the proxy,
+    with `what` ending in "to" the one that Vestibule is compared with; empty: Vestibule.
+    """
 
     scenario: str
     what: str
@@ -44,6 +46,14 @@ class Finding:
     unit: str
     at_most: float | None = None
     at_least: float | None = None
+    who: str = ""
+
+    @property
+    def label(self) -> str:
+        """What was seen of whom."""
+        if not self.who:
+            return self.what
+        return f"{self.what} {self.who}" if self.what.endswith(" to") else f"{self.who}: {self.what}"
 
     @property
     def verdict(self) -> str:
@@ -57,8 +67,8 @@ class Finding:
     def aim(self) -> str:
         """In words; empty without one."""
         if self.at_most is not None:
-            return f"<= {_number(self.at_most)} {self.unit}".rstrip()
-        return "" if self.at_least is None else f">= {_number(self.at_least)} {self.unit}".rstrip()
+            return f"<= {number(self.at_most)} {self.unit}".rstrip()
+        return "" if self.at_least is None else f">= {number(self.at_least)} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +108,11 @@ def as_json(facts: Sequence[str], reports: Sequence[Report]) -> str:
 
 def _row(finding: Finding) -> tuple[str, str, str, str, str, str]:
     seen, unit = finding.seen, finding.unit
-    between = "" if seen.least == seen.greatest else f"{_number(seen.least)} - {_number(seen.greatest)}"
-    return finding.scenario, finding.what, f"{_number(seen.median)} {unit}".rstrip(), between, finding.aim, finding.verdict
+    between = "" if seen.least == seen.greatest else f"{number(seen.least)} - {number(seen.greatest)}"
+    return finding.scenario, finding.label, f"{number(seen.median)} {unit}".rstrip(), between, finding.aim, finding.verdict
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits that matter, whole numbers from a hundred on."""
     if abs(value) >= 100:
         return f"{value:,.0f}"

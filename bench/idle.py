@@ -27,7 +27,7 @@ def idle(cores: Cores, proxies: Sequence[Proxy]) -> Report:
     findings = []
     for number, proxy in enumerate(proxies):
         each = _each("idle", proxy, proxy.tls, count, cores)
-        findings.append(Finding("idle", f"{proxy.name}: a connection", each, "KiB", IDLE_KIB if number == 0 else None))
+        findings.append(Finding("idle", "a connection", each, "KiB", IDLE_KIB if number == 0 else None, who=proxy.name))
     fewer = "" if count == CONNECTIONS else f" FEWER than {CONNECTIONS:,}: a process may open {limit:,} descriptors."
     return Report(tuple(findings), (f"idle: {count:,} TLS connections, one request on each.{fewer}",))
 
@@ -39,7 +39,7 @@ def websockets(cores: Cores, proxies: Sequence[Proxy]) -> Report:
         for kind, target in (("TLS", proxy.tls), ("mutual TLS", proxy.mtls)):
             each = _each("socket", proxy, target._replace(path=SOCKET), SOCKETS, cores)
             aim = WEBSOCKET_KIB if number == 0 else None
-            findings.append(Finding("websockets", f"{proxy.name}: a WebSocket over {kind}", each, "KiB", aim))
+            findings.append(Finding("websockets", f"a WebSocket over {kind}", each, "KiB", aim, who=proxy.name))
     return Report(tuple(findings), (f"websockets: {SOCKETS:,} of them, one message of 1 KiB there and back on each.",))
 
 

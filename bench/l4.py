@@ -72,10 +72,10 @@ def _compared(site: Site, plan: Plan, proxies: list[_Proxy], kind: str, what: st
         for proxy in proxies:
             seen[proxy.name].append(_cost(site, proxy, kind, units))
     for name, costs in seen.items():
-        yield Finding(scenario, f"{name}: CPU a {what}", spread([cost.cpu_us for cost in costs]), "µs")
-        yield Finding(scenario, f"{name}: {what}s a second", spread([cost.rate for cost in costs]), "")
+        yield Finding(scenario, f"CPU a {what}", spread([cost.cpu_us for cost in costs]), "µs", who=name)
+        yield Finding(scenario, f"{what}s a second", spread([cost.rate for cost in costs]), "", who=name)
     for name, ratio in ratios({name: [cost.cpu_us for cost in costs] for name, costs in seen.items()}):
-        yield Finding(scenario, f"CPU ratio to {name}", ratio, "", CPU_RATIO.get((scenario, name)))
+        yield Finding(scenario, "CPU ratio to", ratio, "", CPU_RATIO.get((scenario, name)), who=name)
 
 
 def _cost(site: Site, proxy: _Proxy, kind: str, units: int) -> _Cost:
@@ -100,7 +100,7 @@ def _idle(site: Site, proxy: _Proxy, aim: float | None) -> Finding:
     _hold(site, proxy, WARM)
     before = resident_kib(proxy.process.pid)
     each = (_hold(site, proxy, IDLE) - before) / IDLE
-    return Finding("l4-idle", f"{proxy.name}: a connection", spread([each]), "KiB", aim)
+    return Finding("l4-idle", "a connection", spread([each]), "KiB", aim, who=proxy.name)
 
 
 def _hold(site: Site, proxy: _Proxy, count: int) -> int:

@@ -21,9 +21,9 @@ def latency(plan: Plan, proxies: Sequence[Proxy]) -> Report:
     findings = []
     for name, seen in rounds.items():
         for what, times in (("p50", [one.load.p50 for one in seen]), ("p99", [one.load.p99 for one in seen])):
-            findings.append(Finding("latency", f"{name}: {what}", spread([time * 1e6 for time in times]), "µs"))
+            findings.append(Finding("latency", what, spread([time * 1e6 for time in times]), "µs", who=name))
     for name, ratio in ratios({name: [one.load.p99 for one in seen] for name, seen in rounds.items()}):
-        findings.append(Finding("latency", f"p99 ratio to {name}", ratio, "", LATENCY_RATIO.get(name)))
+        findings.append(Finding("latency", "p99 ratio to", ratio, "", LATENCY_RATIO.get(name), who=name))
     late = spread([one.load.late * 1e6 for seen in rounds.values() for one in seen])
     note = (
         f"latency: 99 % of the requests left within {late.median:.0f} µs of their time, in the worst round {late.greatest:.0f}."

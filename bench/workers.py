@@ -38,8 +38,8 @@ def workers(site: Site, plan: Plan, peers: Sequence[str]) -> Report:
     gained = spread([two.rate / one.rate if apart else 2 * one.cpu_us / two.cpu_us for one, two in pairs])
     how = "requests a second" if apart else "computed from CPU a request"
     findings = [
-        *(Finding("workers", f"{name}: requests a second", spread([r.rate for r in seen]), "") for name, seen in rounds.items()),
-        *(Finding("workers", f"{name}: CPU a request", spread([r.cpu_us for r in seen]), "µs") for name, seen in rounds.items()),
+        *(Finding("workers", "requests a second", spread([r.rate for r in seen]), "", who=name) for name, seen in rounds.items()),
+        *(Finding("workers", "CPU a request", spread([r.cpu_us for r in seen]), "µs", who=name) for name, seen in rounds.items()),
         Finding("workers", f"two to one, {how}", gained, "", at_least=WORKERS_RATIO),
     ]
     note = (

@@ -14,10 +14,11 @@ import yaml
 from bench import aims
 from bench.__main__ import SCENARIOS
 from bench.client_http2 import frame, is_ok, request_block
-from bench.findings import Finding, ratios, spread
+from bench.findings import Finding, Report, ratios, spread
 from bench.gorouter import configs
 from bench.l4_peers import STARTS
 from bench.load import shared
+from bench.markdown import markdown
 from bench.order import Done, Order, read_done
 from bench.peers import KINDS
 from bench.proxies import Ports
@@ -123,3 +124,22 @@ def test_gorouter_s_configuration_is_one_that_we_read(tmp_path: Path) -> None:
         file = tmp_path / "gorouter.yml"
         file.write_text(yaml.safe_dump(config))
         assert load(file).problems == ()
+
+
+def test_the_page_s_table_has_a_column_a_proxy() -> None:
+    """A line a figure; a ratio stands in the column of the peer that it is to, with its verdict."""
+    findings = (
+        Finding("plain", "CPU a request", spread([50.0, 40.0, 60.0]), "µs", who="vestibule"),
+        Finding("plain", "CPU a request", spread([25.0]), "µs", who="nginx"),
+        Finding("plain", "CPU ratio to", spread([2.0]), "", 1.5, who="nginx"),
+    )
+    assert markdown(["a machine"], [Report(findings, ("a note",))]).splitlines() == [
+        "- a machine",
+        "",
+        "| scenario | what | vestibule | nginx |",
+        "| --- | --- | --- | --- |",
+        "| plain | CPU a request, µs | 50.0 (40.0\N{EN DASH}60.0) | 25.0 |",
+        "| plain | CPU ratio to |  | 2.00; ≤ 1.50: **missed** |",
+        "",
+        "- a note",
+    ]
