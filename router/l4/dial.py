@@ -10,11 +10,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from socket import SocketType
 from typing import Final, NamedTuple
 
 from router.l4.relay import Plumbing
 from router.net.edges import ENDED, WRITABLE
 from router.net.gate import Gate
+
+# Plain numbers and the plain socket: the names of the standard library are enumerations, each use of which costs a look-up.
+_TCP: Final = int(socket.IPPROTO_TCP)
+_SOCKET: Final = int(socket.SOL_SOCKET)
+_STREAM: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
 _OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
 """What this machine lacks (descriptors, memory, local ports) says nothing about a backend."""
@@ -32,7 +38,7 @@ class DialError(Exception):
 class Dialed(NamedTuple):
     """A connected socket, and the events that the edges have told of it."""
 
-    sock: socket.socket
+    sock: SocketType
     told: int
 
 
@@ -43,7 +49,7 @@ async def dial(plumbing: Plumbing, host: str, port: int, until: float) -> Dialed
     """
     try:
         family, address = _numeric(host, port) or await _look_up(plumbing.loop, host, port, until)
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock = SocketType(family, _STREAM)
         try:
             return Dialed(sock, await _connect(plumbing, sock, address, until))
         except BaseException:
@@ -73,10 +79,10 @@ async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int, until:
     return family, (str(address[0]), port)
 
 
-async def _connect(plumbing: Plumbing, sock: socket.socket, address: tuple[str, int], until: float) -> int:
+async def _connect(plumbing: Plumbing, sock: SocketType, address: tuple[str, int], until: float) -> int:
     """The events so far."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(_SOCKET, socket.SO_KEEPALIVE, 1)
     code = sock.connect_ex(address)
     told = 0
     if code == errno.EINPROGRESS:

@@ -46,7 +46,8 @@ class L4Door:
     async def serve(self, arrival: Arrival, route: L4Route, server_name: str | None) -> None:
         """From the first byte, which nobody has consumed, to the end; the socket is closed then."""
         started = time.perf_counter()
-        client, peer = spelt(arrival.client), spelt(arrival.peer)
+        peer = spelt(arrival.peer)
+        client = peer if arrival.client is arrival.peer else spelt(arrival.client)
         record = PassthroughRecord(time.time(), arrival.listener.name, route.name, server_name or "", client, peer)
         record.ending = "drained"
         try:
@@ -64,7 +65,7 @@ class L4Door:
         """The first backend that can be had, by turns. Raises the last DialError."""
         loop = self._plumbing.loop
         started, until = time.perf_counter(), loop.time() + route.connect_deadline
-        failed = DialError("no_backend")
+        failed: DialError | None = None
         for left, (host, port) in self._in_turn(route):
             now = loop.time()
             record.backend = spelt((host, port))
@@ -78,7 +79,7 @@ class L4Door:
             record.dial_time = time.perf_counter() - started
             self._metrics.l4_dial_seconds.observe(record.dial_time)
             return backend
-        raise failed
+        raise failed or DialError("no_backend")
 
     def _announce(self, backend: Dialed, route: L4Route, client: SocketAddress) -> None:
         """The PROXY header before the first byte. Raises DialError: without it the backend must not hear one."""

@@ -18,6 +18,7 @@ import contextlib
 import os
 import socket
 import struct
+from socket import SocketType
 from typing import Final, Literal
 
 from router.l4.pipes import PIPE_BYTES, Pipe, Pipes
@@ -50,7 +51,7 @@ class _Way:
 
     __slots__ = ("blocked", "bulk", "drained", "inside", "moved", "over", "pipe", "rest", "sink", "source")
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, source: SocketType, sink: SocketType) -> None:
         self.source = source
         self.sink = sink
         self.rest: bytes | memoryview = b""
@@ -113,9 +114,7 @@ class SocketRelay(Timed):
 
     __slots__ = ("_done", "_idle", "_plumbing", "_to_backend", "_to_client", "_until", "broken_by", "ending")
 
-    def __init__(
-        self, client: socket.socket, backend: socket.socket, plumbing: Plumbing, idle: float, total: float = NEVER
-    ) -> None:
+    def __init__(self, client: SocketType, backend: SocketType, plumbing: Plumbing, idle: float, total: float = NEVER) -> None:
         """`idle` and `total` in seconds."""
         super().__init__()
         self._plumbing = plumbing
@@ -157,7 +156,8 @@ class SocketRelay(Timed):
         plumbing = self._plumbing
         plumbing.wheel.forget(self)
         for way in (self._to_backend, self._to_client):
-            way.drop(plumbing.pipes)
+            if way.rest or way.pipe is not None:
+                way.drop(plumbing.pipes)
             plumbing.edges.drop(way.source.fileno())
             if ending != "ended":
                 with contextlib.suppress(OSError):
@@ -210,7 +210,8 @@ class SocketRelay(Timed):
         before = way.moved
         side = way.sink
         try:
-            way.flush()
+            if way.rest or way.inside:
+                way.flush()
             while way.moved - before < TURN_BYTES:
                 side = way.source
                 if not way.take(self._plumbing, ended=ended):
@@ -227,7 +228,8 @@ class SocketRelay(Timed):
         except OSError:
             self._break(side)
             return
-        way.settle(self._plumbing.pipes)
+        if way.rest or way.pipe is not None:
+            way.settle(self._plumbing.pipes)
         if way.moved != before:
             self._stir()
         if way.over and not self.broken_by:  # behind a reset an end is none
@@ -246,7 +248,7 @@ class SocketRelay(Timed):
         except OSError:
             self._break(way.sink)
 
-    def _break(self, side: socket.socket) -> None:
+    def _break(self, side: SocketType) -> None:
         """The connection of this side broke: its last words still go to the other one, then the reset."""
         if not self.broken_by:
             heard = self._to_backend if side is self._to_backend.source else self._to_client
@@ -255,5 +257,10 @@ class SocketRelay(Timed):
         self.end("broken")
 
     def _stir(self) -> None:
+        """Something moved: the deadline of the idle is a later one."""
         plumbing = self._plumbing
-        plumbing.wheel.arm(self, min(plumbing.loop.time() + self._idle, self._until))
+        due = min(plumbing.loop.time() + self._idle, self._until)
+        if self.slot is None:
+            plumbing.wheel.arm(self, due)
+        else:
+            self.deadline = due

@@ -9,7 +9,7 @@ Source: requirements 94, 95, 134, 136.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from authz.networks import Address, Networks, plain_address
@@ -41,9 +41,10 @@ class FirewallRules:
     rate_limit: int = 0
     rate_window: float = 60.0
 
-    @property
-    def empty(self) -> bool:
-        return not (self.blocked or self.countries or self.rate_limit)
+    empty: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "empty", not (self.blocked or self.countries or self.rate_limit))
 
 
 NO_RULES: Final = FirewallRules()
@@ -61,7 +62,7 @@ class Firewall:
     def admit(self, address: str, now: float, allowed: Networks = EVERYBODY) -> Blocked | None:
         """Judge a new connection. `allowed`: the listener's own list, empty where it has none; `now`: seconds, monotonic."""
         rules = self.rules
-        if not allowed and rules.empty:
+        if rules.empty and (allowed is EVERYBODY or not allowed):
             return None
         client = plain_address(address)
         if client is None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any
 
-from router.net.deadline import Timed
+from router.net.deadline import NEVER, Timed
 
 
 class Gate(Timed):
@@ -28,7 +28,8 @@ class Gate(Timed):
     __slots__ = ("_asyncio_future_blocking", "_error", "_loop", "_wakeup")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
+        self.deadline = NEVER  # a call less than `super().__init__`, for each direction of each connection
+        self.slot = None
         self._loop = loop
         self._wakeup: Callable[[Any], object] | None = None
         self._error: BaseException | None = None

@@ -78,6 +78,7 @@ class Listener(Entrance):
         self._pause_seconds = pause_seconds
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
+        self._family = int(sock.family)
         sock.setblocking(False)
         # What Linux hands on to every accepted socket.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -114,7 +115,7 @@ class Listener(Entrance):
         most = CLIENT_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         for _ in range(ACCEPTS_A_TURN):
             try:
-                sock, address = self.sock.accept()
+                sock, address = self._next()
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -126,6 +127,11 @@ class Listener(Entrance):
                 self._rest()
                 return
             self._admit(sock, str(address[0]).removeprefix("::ffff:"), int(address[1]))
+
+    def _next(self) -> tuple[socket.socket, tuple[str, int]]:
+        """As `socket.accept`, without its detour through enumerations: a third of what it costs. Raises OSError."""
+        fd, address = self.sock._accept()  # type: ignore[attr-defined]  # there since 3.0, and still in 3.14
+        return socket.socket(self._family, socket.SOCK_STREAM, 0, fd), address
 
     def _rest(self) -> None:
         """Out of descriptors: what is not accepted waits in the backlog meanwhile."""

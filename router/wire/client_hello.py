@@ -22,6 +22,7 @@ Facts
 
 import re
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from router.wire.malformed import Malformed
@@ -35,6 +36,7 @@ _ALPN: Final = 16
 _ENCRYPTED_HELLO: Final = 0xFE0D
 _HOST_NAME: Final = 0
 _MAX_RECORD: Final = 1 << 14
+_MAX_NAME: Final = 255
 
 _EXTENSION: Final = struct.Struct(">HH")  # type, length
 
@@ -62,15 +64,16 @@ def parse_client_hello(data: bytes) -> ClientHello | Malformed | None:
         return message
     if isinstance(message, _Unfinished):
         return None
-    extensions = _read_extensions(message.body)
+    body = message.body
+    extensions = _find_extensions(body)
     if extensions is None:
         return Malformed("bad_hello")
     if isinstance(extensions, Malformed):
         return extensions
-    name = _read_name_list(extensions[_SERVER_NAME]) if _SERVER_NAME in extensions else None
+    name = _read_name_list(_value(body, extensions[_SERVER_NAME])) if _SERVER_NAME in extensions else None
     if isinstance(name, Malformed):
         return name
-    alpn = _read_protocols(extensions[_ALPN]) if _ALPN in extensions else ()
+    alpn = _read_protocols(_value(body, extensions[_ALPN])) if _ALPN in extensions else ()
     if alpn is None:
         return Malformed("bad_alpn")
     return ClientHello(name, alpn, message.size, _ENCRYPTED_HELLO in extensions)
@@ -82,11 +85,16 @@ def read_server_name(name: bytes) -> str | Malformed | None:
 
     At most 255 bytes; labels of letters, digits, ``-`` and ``_``.
     """
+    return _spell(name) if len(name) <= _MAX_NAME else Malformed("bad_name")
+
+
+@lru_cache(maxsize=1024)  # most clients ask for the same few names
+def _spell(name: bytes) -> str | Malformed | None:
     lower = name.lower()
-    if len(name) <= 255 and _ADDRESS.fullmatch(lower):
+    if _ADDRESS.fullmatch(lower):
         return None
     plain = lower.removesuffix(b".")
-    if len(name) > 255 or _NAME.fullmatch(plain) is None:
+    if _NAME.fullmatch(plain) is None:
         return Malformed("bad_name")
     return plain.decode("ascii")
 
@@ -154,40 +162,47 @@ def _judge_record_header(header: bytes, length: int, first: bool) -> Malformed |
     return None if 0 < length <= _MAX_RECORD else Malformed("bad_record")
 
 
-def _read_extensions(body: bytes) -> dict[int, bytes] | Malformed | None:
-    """The extensions of a ClientHello by type; ``None`` if what stands before them, or their length, is
-    wrong."""
-    at = 34  # legacy_version, random
-    for width, step, least in (
-        (1, 1, 0),
-        (2, 2, 2),
-        (1, 1, 1),
-    ):  # session id, cipher suites, compression methods
-        length = int.from_bytes(body[at : at + width])
-        if length < least or length % step or at + width + length > len(body):
+def _find_extensions(body: bytes) -> dict[int, int] | Malformed | None:
+    """Where the value of each extension of a ClientHello begins, by type; ``None`` if what stands before them,
+    or their length, is wrong."""
+    try:
+        at = 35 + body[34]  # legacy_version, random; session id
+        length = body[at] << 8 | body[at + 1]
+        if length < 2 or length % 2:
             return None
-        at += width + length
-    if at == len(body):
-        return {}  # TLS 1.2 allows a hello without any
-    if at + 2 + int.from_bytes(body[at : at + 2]) != len(body):
+        at += 2 + length  # cipher suites
+        if not body[at]:
+            return None
+        at += 1 + body[at]  # compression methods
+        if at == len(body):
+            return {}  # TLS 1.2 allows a hello without any
+        if at + 2 + (body[at] << 8 | body[at + 1]) != len(body):
+            return None
+    except IndexError:
         return None
-    return _split_extensions(body[at + 2 :])
+    return _split_extensions(body, at + 2)
 
 
-def _split_extensions(block: bytes) -> dict[int, bytes] | Malformed:
-    found: dict[int, bytes] = {}
-    at, size = 0, len(block)
+def _split_extensions(body: bytes, at: int) -> dict[int, int] | Malformed:
+    found: dict[int, int] = {}
+    size, unpack = len(body), _EXTENSION.unpack_from
     while at < size:
-        if at + 4 > size:
+        start = at + 4
+        if start > size:
             return Malformed("bad_extensions")
-        kind, length = _EXTENSION.unpack_from(block, at)
-        start, at = at + 4, at + 4 + length
+        kind, length = unpack(body, at)
+        at = start + length
         if at > size:
             return Malformed("bad_extensions")
         if kind in found:
             return Malformed("two_names" if kind == _SERVER_NAME else "bad_extensions")
-        found[kind] = block[start:at]
+        found[kind] = start
     return found
+
+
+def _value(body: bytes, start: int) -> bytes:
+    """The value that begins there, behind its length."""
+    return body[start : start + int.from_bytes(body[start - 2 : start])]
 
 
 def _read_name_list(value: bytes) -> str | Malformed | None:
