@@ -67,6 +67,10 @@ def client_of(der: bytes) -> Client:
     return Client(der)
 
 
+_facts_of = lru_cache(maxsize=MAX_KNOWN_CLIENTS)(downstream_facts)
+"""One address opens many connections; nobody changes the facts."""
+
+
 def _names_of(caller: Caller, names: Names) -> CallerNames:
     return CallerNames(names.get(caller.app), names.get(caller.space), names.get(caller.org))
 
@@ -147,7 +151,7 @@ class Downstream(Channel):
         """Forget what was found and decided under another configuration."""
         if self.snapshot is not snapshot:
             self.snapshot = snapshot
-            self.facts = downstream_facts(self.address, snapshot.headers, tls=self.listener.tls)
+            self.facts = _facts_of(self.address, snapshot.headers, tls=self.listener.tls)
             caller = self.caller = self._named_caller(snapshot)
             self.caller_names = _names_of(caller, snapshot.names) if caller is not None else NO_CALLER_NAMES
             self.bound.clear()

@@ -170,7 +170,7 @@ def _downstream(arrival: Arrival, stream: Stream) -> Downstream:
 
 def _bind(downstream: Downstream, stream: TlsStream, chosen: Chosen, hello: ClientHello) -> None:
     """Write down what the handshake enforced, from the verified chain and from nothing else. Raises HandshakeError."""
-    chain = stream.verified_chain() if chosen.policy.mode != "none" else []
+    chain = stream.verified_chain(1) if chosen.policy.mode != "none" else []
     try:
         client = client_of(chain[0]) if chain else None
     except UNREADABLE as error:  # OpenSSL took it, the parser of its fields does not: then it says nothing

@@ -35,6 +35,10 @@ VERSIONS: Final = {
 }
 
 _UNABLE_TO_GET_CRL: Final = 3
+_MODE_NO_AUTO_CHAIN: Final = 8
+"""SSL_MODE_NO_AUTO_CHAIN, which pyOpenSSL does not name: a chain of one is sent as it is configured, and not searched for an
+issuer among the authorities for clients, and verified, in every handshake.
+"""
 HTTP2: Final = b"h2"
 _HTTP1: Final = b"http/1.1"
 
@@ -161,7 +165,7 @@ def make_context(name: str, policy: ClientPolicy, certificate: ServerCertificate
     """One server context; raises ValueError or SSL.Error when OpenSSL refuses a part of it."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     _set_protocol(context, settings)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
     context.set_options(
         SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_SINGLE_ECDH_USE
     )

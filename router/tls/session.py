@@ -231,8 +231,9 @@ class TlsStream(Stream):
 
     def close(self) -> None:
         if not self.closed:
-            with contextlib.suppress(SSL.Error, OSError):
-                self.tls.shutdown()
+            if not self.tls.get_shutdown() & SSL.SENT_SHUTDOWN:  # a second call would wait for the peer's
+                with contextlib.suppress(SSL.Error, OSError):
+                    self.tls.shutdown()
         super().close()
 
     def reset(self) -> None:
@@ -240,7 +241,7 @@ class TlsStream(Stream):
             self.tls.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
         super().reset()
 
-    def verified_chain(self) -> list[bytes]:
-        """The verified chain as DER, leaf first; empty when the peer gave no certificate or none was verified."""
-        chain = self.tls.get_verified_chain()
-        return [openssl_crypto.dump_certificate(openssl_crypto.FILETYPE_ASN1, cert) for cert in chain or ()]
+    def verified_chain(self, most: int | None = None) -> list[bytes]:
+        """The verified chain as DER, leaf first, `most` of it; empty when the peer gave no certificate or none was verified."""
+        chain = self.tls.get_verified_chain() or []
+        return [openssl_crypto.dump_certificate(openssl_crypto.FILETYPE_ASN1, cert) for cert in chain[:most]]
