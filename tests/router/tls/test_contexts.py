@@ -1,5 +1,6 @@
 """router/tls/contexts.py: what each context demands of a client, over real handshakes."""
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from OpenSSL import SSL
 
 from router.tls.certificates import read_server_certificate
 from router.tls.contexts import ClientPolicy, Subject, TlsSettings, subject_of
+from router.tls.session import VerifyNote
 from tests.router.tls.handshakes import Outcome, caller, context_of, contexts_of, require, server_certificate, shake
 from tests.support import client as client_module
 from tests.support.certs import CA, EMAIL_ONLY, SERVER_ONLY, Credential, authority, plain_name
@@ -437,3 +439,20 @@ def test_a_chain_is_sent_whole() -> None:
     assert contexts_of(certificates=[good]).certificates.certificates[0].chain[1].public_bytes(Encoding.DER)
     with pytest.raises(SSL.Error):
         context_of(ClientPolicy(), TlsSettings(ciphers="NO-SUCH-CIPHER"))
+
+
+def test_the_chain_that_is_sent_is_the_configured_one() -> None:
+    """What clients are judged by is not searched for the server's own issuer, as OpenSSL would by itself."""
+    policy = ClientPolicy("request", (authority("server").certificate,))
+    server, client = SSL.Connection(context_of(policy)), SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
+    server.set_app_data(VerifyNote())
+    server.set_accept_state()
+    client.set_connect_state()
+    for speaks, hears in ((client, server), (server, client)):
+        with contextlib.suppress(SSL.WantReadError):
+            speaks.do_handshake()
+        hears.bio_write(speaks.bio_read(65536))
+    client.do_handshake()
+    shown = client.get_peer_cert_chain(as_cryptography=True)
+    assert shown is not None
+    assert [certificate.subject.rfc4514_string() for certificate in shown] == ["CN=localhost"]
