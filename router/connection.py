@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Final, Protocol, assert_never
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 from router.l4.dispatch import Choice, Passthrough, PlainHttp, Refuse, Terminate, dispatch, reads_hello
 from router.l4.listeners import ListenerPlan, ProxyTrust
@@ -263,18 +264,11 @@ class Connections:
             stream.reset()
 
 
+_OUTCOMES: Final[Mapping[type, str]] = {Passthrough: "passed_through", Terminate: "terminated", PlainHttp: "plain_http"}
+
+
 def _outcome(choice: Choice) -> str:
-    match choice:
-        case Passthrough():
-            return "passed_through"
-        case Terminate():
-            return "terminated"
-        case Refuse(reason):
-            return reason
-        case PlainHttp():
-            return "plain_http"
-        case _:
-            assert_never(choice)
+    return choice.reason if isinstance(choice, Refuse) else _OUTCOMES[type(choice)]
 
 
 def _alert_for(reason: str) -> bytes:

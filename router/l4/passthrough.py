@@ -11,7 +11,6 @@ Refuses to know: how the route was found, TLS, and everything of L7.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Final
 
 from router.l4.dial import Dialed, DialError, dial
@@ -66,8 +65,9 @@ class L4Door:
         loop = self._plumbing.loop
         started, until = time.perf_counter(), loop.time() + route.connect_deadline
         failed: DialError | None = None
-        for left, (host, port) in self._in_turn(route):
-            now = loop.time()
+        backends = self._in_turn(route)
+        for number, (host, port) in enumerate(backends):
+            now, left = loop.time(), len(backends) - number
             record.backend = spelt((host, port))
             try:
                 backend = await dial(self._plumbing, host, port, now + (until - now) / left)
@@ -101,16 +101,16 @@ class L4Door:
         self._metrics.l4_dial_failures.labels(error.reason).inc()
         self._log.sparse("l4-dial-failed", route=route.name, backend=record.backend, reason=error.reason, detail=error.detail)
 
-    def _in_turn(self, route: L4Route) -> Iterator[tuple[int, tuple[str, int]]]:
-        """Every backend once, beginning with the one whose turn it is, each with the number of those that are left."""
+    def _in_turn(self, route: L4Route) -> tuple[tuple[str, int], ...]:
+        """Every backend once, beginning with the one whose turn it is."""
         backends = route.backends
-        many = len(backends)
-        turn = self._turns.get(route.name, 0) % many if many else 0
+        if len(backends) < 2:
+            return backends
+        turn = self._turns.get(route.name, 0) % len(backends)
         if len(self._turns) >= MAX_TURNS:
             self._turns.clear()
         self._turns[route.name] = turn + 1
-        for number in range(many):
-            yield many - number, backends[(turn + number) % many]
+        return backends[turn:] + backends[:turn]
 
     async def _join(self, arrival: Arrival, backend: Dialed, route: L4Route, record: PassthroughRecord) -> None:
         total = NEVER if route.total_deadline >= FOREVER else route.total_deadline

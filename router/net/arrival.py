@@ -53,7 +53,7 @@ class Arrival:
         self._loop = loop
         self._wheel = wheel
         self._edges = edges
-        self._gate = Gate(loop)
+        self._gate: Gate | None = None  # most never wait here
 
     def look(self, size: int) -> bytes:
         """What is here already, at most `size` bytes, without consuming it; nothing where one would wait. Raises OSError."""
@@ -87,7 +87,8 @@ class Arrival:
         """Raise `error` in whoever waits here. Only from a callback of the event loop."""
         handed_on = [error]
         del error  # as in `Gate.fail`: this frame must not hold what is raised inside it
-        self._gate.fail(handed_on.pop())
+        if self._gate is not None:
+            self._gate.fail(handed_on.pop())
 
     def give(self) -> socket.socket:
         """The open socket, for an owner who waits through the same edges: it stays registered."""
@@ -116,7 +117,8 @@ class Arrival:
 
     def _leave(self) -> None:
         self.closed = True
-        self._wheel.forget(self._gate)
+        if self._gate is not None:
+            self._wheel.forget(self._gate)
 
     def _look(self, size: int) -> bytes | None:
         try:
@@ -125,15 +127,17 @@ class Arrival:
             return None
 
     async def _stirred(self, until: float) -> None:
+        gate = self._gate = self._gate or Gate(self._loop)
         self._edges.watch(self.sock.fileno(), self._on_edge)
-        self._wheel.arm(self._gate, until)
-        await self._gate
+        self._wheel.arm(gate, until)
+        await gate
         if self.closed:
             raise ConnectionAbortedError("connection was closed")
 
     def _on_edge(self, events: int) -> None:
         self.told |= events
-        self._gate.open()
+        if self._gate is not None:
+            self._gate.open()
 
 
 def spelt(address: SocketAddress) -> str:

@@ -230,10 +230,9 @@ class TlsStream(Stream):
         self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        if not self.closed:
-            if not self.tls.get_shutdown() & SSL.SENT_SHUTDOWN:  # a second call would wait for the peer's
-                with contextlib.suppress(SSL.Error, OSError):
-                    self.tls.shutdown()
+        if not self.closed and not self.tls.get_shutdown() & SSL.SENT_SHUTDOWN:  # a second call would wait for the peer's
+            with contextlib.suppress(SSL.Error, OSError):
+                self.tls.shutdown()
         super().close()
 
     def reset(self) -> None:

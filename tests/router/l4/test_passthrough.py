@@ -291,5 +291,5 @@ async def test_turns_are_remembered_for_so_many_routes(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "MAX_TURNS", 2)
     with door() as one:
         for number in range(5):
-            list(one.passthrough._in_turn(L4Route(f"r{number}", 1, (), (("127.0.0.1", 1),))))
+            one.passthrough._in_turn(L4Route(f"r{number}", 1, (), (("127.0.0.1", 1), ("127.0.0.1", 2))))
         assert len(one.passthrough._turns) <= 2
