@@ -5,6 +5,7 @@ Exit status: 0 when everything was measured, whatever the verdicts; 1 when somet
 
 import argparse
 import datetime as dt
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
@@ -115,8 +116,11 @@ def _measure(around: Site, wanted: Sequence[str], peers: Sequence[str], options:
                 else:
                     fleet.down()
                     reports.append(ALONE[name](around, plan, peers))
-            except (LoadError, StartError) as error:
+            except (LoadError, StartError, OSError, subprocess.SubprocessError) as error:  # the other scenarios are measured
                 reports.append(Report((), (f"{name}: NOT MEASURED: {error}",)))
+            except KeyboardInterrupt:
+                reports.append(Report((), (f"{name}: NOT MEASURED, nor what comes after it: interrupted",)))
+                break
     finally:
         fleet.down()
     return reports

@@ -28,6 +28,9 @@ _MORE = {
 MESSAGE = b"\x82\xfe\x04\x00\0\0\0\0" + b"x" * 1024
 """A binary frame of 1 KiB, masked with zeroes (RFC 6455 section 5.2)."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
+OPEN_AT_ONCE = 64
+"""Of connections that will be idle."""
+CONNECT_SECONDS = 20.0
 GRACE_SECONDS = 5.0
 """For the first answer: a moment's load on a busy machine may see none before its end."""
 MAX_ERRORS = 1000
@@ -58,17 +61,15 @@ class Runner:
 
     def prepare(self) -> None:
         """Open every connection that stays; one that will be idle carries something first, so that its buffers have been used."""
-        if self.order.mode == "new":
-            return
-        for _ in range(self.order.connections):
-            sock = self._connect()
-            self.done.spoken = spoken(sock)
-            if self.order.mode == "idle":
-                for _ in self._exchange(sock):
-                    raise AssertionError("a blocking socket does not wait")
-            elif self.order.mode == "socket":
-                self._open_socket(sock)
-            self.sockets.append(sock)
+        if self.order.mode == "idle":
+            self._open_idle()
+        elif self.order.mode != "new":
+            for _ in range(self.order.connections):
+                sock = self._connect()
+                if self.order.mode == "socket":
+                    self._open_socket(sock)
+                self.sockets.append(sock)
+        self.done.spoken = spoken(self.sockets[0]) if self.sockets else ""
 
     def run(self) -> None:
         """Load the proxy for the ordered time; idle connections have done theirs."""
@@ -142,11 +143,34 @@ class Runner:
         self._adopt(sock, self._exchange(sock, began))
 
     def _connect(self, *, handshake: bool = True) -> socket.socket:
-        sock = socket.create_connection(("127.0.0.1", self.order.port), 20.0)
+        sock = socket.create_connection(("127.0.0.1", self.order.port), CONNECT_SECONDS)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._context is None:
             return sock
         return self._context.wrap_socket(sock, server_hostname=self.order.host, do_handshake_on_connect=handshake)
+
+    def _open_idle(self) -> None:
+        """OPEN_AT_ONCE at a time. AnswerError for the first that fails."""
+        for number in range(self.order.connections):
+            sock = self._connect(handshake=False)
+            self._adopt(sock, self._settle(sock))
+            last = number + 1 == self.order.connections
+            while number + 1 - len(self.sockets) >= (1 if last else OPEN_AT_ONCE):
+                ready = self.epoll.poll(CONNECT_SECONDS)
+                for fd, _ in ready:
+                    self._step(*self._steps[fd])
+                if not ready:
+                    self.fail(AnswerError(f"no answer within {CONNECT_SECONDS:g} s"))
+                if self.done.errors:
+                    raise AnswerError(self.done.why)
+
+    def _settle(self, sock: socket.socket) -> Steps:
+        """One exchange, then silence."""
+        yield from self._exchange(sock)
+        self.epoll.unregister(sock.fileno())
+        self.sockets.append(sock)
+        while True:
+            yield
 
     def _open_socket(self, sock: socket.socket) -> None:
         """Upgrade, then one message and its echo."""

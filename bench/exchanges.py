@@ -16,7 +16,7 @@ from bench.aims import AUTHORIZED_EXTRA_US, CPU_RATIO
 from bench.findings import Finding, Report, ratios, spread
 from bench.h2load import by_h2load, h2load
 from bench.load import Load, LoadError, Target, by_client, by_wrk, ordered, spoken, wrk
-from bench.machine import Cores, busy_seconds, cpu_seconds
+from bench.machine import Cores, busy_seconds, cpu_seconds, own_seconds
 from bench.proxies import Proxy
 
 CONNECTIONS, NEW_AT_ONCE = 64, 16
@@ -24,6 +24,8 @@ HTTP2_CONNECTIONS, HTTP2_STREAMS = 16, 16
 WARM_SECONDS = 1.0
 SLICES = 4
 """Into how many a round is cut where the difference of two figures is wanted: what disturbs one then meets both."""
+STRANGE = 0.05
+"""Work of others on a core is told from this share on."""
 FULL = 0.93
 """A core that is busy for this share of the time limits the run."""
 
@@ -37,6 +39,8 @@ class Round(NamedTuple):
     proxy_share: float
     proxy_core: float
     rest_core: float
+    ours: float
+    """What load generator, backend and NATS took of the rest."""
 
     @property
     def cpu_us(self) -> float:
@@ -202,8 +206,10 @@ def under_load(loader: Loader, proxy: Proxy, target: Target, plan: Plan) -> Roun
         before.extend(_clocks(proxy, plan.cores))
 
     done = load(loader, target, plan, plan.seconds, began)
-    cpu, proxy_core, rest_core, elapsed = (after - start for after, start in zip(_clocks(proxy, plan.cores), before, strict=True))
-    return Round(done, cpu, cpu / elapsed, proxy_core / elapsed, rest_core / elapsed)
+    spent = (after - start for after, start in zip(_clocks(proxy, plan.cores), before, strict=True))
+    cpu, own, proxy_core, rest_core, elapsed = spent
+    ours = (own - cpu) / elapsed / max(1, len(plan.cores.rest))
+    return Round(done, cpu, cpu / elapsed, proxy_core / elapsed, rest_core / elapsed, ours)
 
 
 def load(loader: Loader, target: Target, plan: Plan, seconds: float, began: Callable[[], None] = lambda: None) -> Load:
@@ -214,8 +220,9 @@ def load(loader: Loader, target: Target, plan: Plan, seconds: float, began: Call
     return done
 
 
-def _clocks(proxy: Proxy, cores: Cores) -> tuple[float, float, float, float]:
-    return cpu_seconds(*proxy.pids), busy_seconds(cores.proxy), busy_seconds(cores.rest), time.perf_counter()
+def _clocks(proxy: Proxy, cores: Cores) -> tuple[float, float, float, float, float]:
+    cpu, own = cpu_seconds(*proxy.pids), own_seconds()
+    return cpu, own, busy_seconds(cores.proxy), busy_seconds(cores.rest), time.perf_counter()
 
 
 def _limit(seen: Sequence[Round]) -> str:
@@ -230,8 +237,9 @@ def _limit(seen: Sequence[Round]) -> str:
         text = f"limited by the proxy's core, which others shared (the proxy had {share:.0%} of it)"
     else:
         text = f"limited by neither core (proxy {share:.0%}, the other {rest:.0%} busy)"
-    others = core - share
-    return f"{text}; other work took {others:.0%} of the proxy's core" if others > 0.05 else text
+    others = {"the proxy's core": core - share, "the other": rest - median([one.ours for one in seen])}
+    took = " and ".join(f"{part:.0%} of {where}" for where, part in others.items() if part > STRANGE)
+    return f"{text}; work that is not ours took {took}" if took else text
 
 
 def troubles(scenario: str, name: str, seen: Sequence[Round]) -> list[str]:

@@ -73,7 +73,13 @@ def _compared(site: Site, plan: Plan, proxies: list[_Proxy], kind: str, what: st
             seen[proxy.name].append(_cost(site, proxy, kind, units))
     for name, costs in seen.items():
         yield Finding(scenario, f"CPU a {what}", spread([cost.cpu_us for cost in costs]), "µs", who=name)
-        yield Finding(scenario, f"{what}s a second", spread([cost.rate for cost in costs]), "", who=name)
+        yield Finding(
+            scenario,
+            f"{what} a second" if what == "MiB" else f"{what}s a second",
+            spread([cost.rate for cost in costs]),
+            "",
+            who=name,
+        )
     for name, ratio in ratios({name: [cost.cpu_us for cost in costs] for name, costs in seen.items()}):
         yield Finding(scenario, "CPU ratio to", ratio, "", CPU_RATIO.get((scenario, name)), who=name)
 

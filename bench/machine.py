@@ -72,6 +72,12 @@ def cpu_seconds(*pids: int) -> float:
     return sum((int(fields[11]) + int(fields[12])) * _TICK for fields in map(_stat, members))
 
 
+def own_seconds() -> float:
+    """User and system time of this process and all that it ever started."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return cpu_seconds(os.getpid()) + ended.ru_utime + ended.ru_stime
+
+
 def resident_kib(*pids: int) -> int:
     """Resident memory of the families; pages shared within one count for each."""
     return sum(resident_of(member) for pid in pids for member in family(pid))
