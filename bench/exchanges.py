@@ -24,8 +24,8 @@ HTTP2_CONNECTIONS, HTTP2_STREAMS = 16, 16
 WARM_SECONDS = 1.0
 SLICES = 4
 """Into how many a round is cut where the difference of two figures is wanted: what disturbs one then meets both."""
-STRANGE = 0.05
-"""Work of others on a core is told from this share on."""
+STRANGE, MOSTLY_STRANGE = 0.05, 0.5
+"""Work of others on a core is told from the first share on; from the second on it is what limits a run."""
 FULL = 0.93
 """A core that is busy for this share of the time limits the run."""
 
@@ -229,15 +229,17 @@ def _limit(seen: Sequence[Round]) -> str:
     """What kept the rate from being higher, as far as the cores tell, and who else was there."""
     share = median([one.proxy_share for one in seen])
     core, rest = median([one.proxy_core for one in seen]), median([one.rest_core for one in seen])
+    others = {"the proxy's core": core - share, "the other": rest - median([one.ours for one in seen])}
     if share >= FULL:
         text = f"limited by the proxy (it had {share:.0%} of its core)"
+    elif max(others.values()) >= MOSTLY_STRANGE:
+        text = f"limited by work that is not ours (the proxy had {share:.0%} of its core)"
     elif rest >= FULL:
         text = f"limited by the load generator's and backend's core ({rest:.0%} busy; the proxy had {share:.0%} of its own)"
     elif core >= FULL:
         text = f"limited by the proxy's core, which others shared (the proxy had {share:.0%} of it)"
     else:
         text = f"limited by neither core (proxy {share:.0%}, the other {rest:.0%} busy)"
-    others = {"the proxy's core": core - share, "the other": rest - median([one.ours for one in seen])}
     took = " and ".join(f"{part:.0%} of {where}" for where, part in others.items() if part > STRANGE)
     return f"{text}; work that is not ours took {took}" if took else text
 
