@@ -40,8 +40,9 @@ class Wheel:
 
     def arm(self, timed: Timed, deadline: float) -> None:
         """Let `timed` expire at `deadline`; replaces the deadline it had."""
+        later = deadline >= timed.deadline
         timed.deadline = deadline
-        if deadline == NEVER:
+        if deadline == NEVER or (later and timed.slot is not None):
             return
         slot = int(deadline / TICK) + 1
         if timed.slot is None or slot < timed.slot:

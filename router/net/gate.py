@@ -17,9 +17,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from contextvars import Context
-from typing import Any
+from typing import Any, Final, cast
 
 from router.net.deadline import NEVER, Timed
+
+_once: Final = cast("Callable[[tuple[Gate]], Generator[Gate, None, None]]", iter)
+"""Yields the gate to the task that drives whoever waits, as a generator would, without a frame."""
 
 
 class Gate(Timed):
@@ -37,19 +40,21 @@ class Gate(Timed):
 
     def __await__(self) -> Generator[Gate, None, None]:
         self._asyncio_future_blocking = True
-        yield self
+        return _once((self,))
 
     @property
     def waited(self) -> bool:
         """Is a task suspended here?"""
         return self._wakeup is not None
 
-    def open(self) -> None:
-        """Resume the waiting task now, if there is one."""
+    def open(self) -> bool:
+        """Resume the waiting task now; False where there is none."""
         wakeup = self._wakeup
-        if wakeup is not None:
-            self._wakeup = None
-            wakeup(self)
+        if wakeup is None:
+            return False
+        self._wakeup = None
+        wakeup(self)
+        return True
 
     def fail(self, error: BaseException) -> None:
         """Resume the waiting task now by raising `error` in it, if there is one; a cancellation on its way comes first."""

@@ -40,6 +40,7 @@ class Stream:
 
     __slots__ = (
         "_drained",
+        "_look",
         "_reader_on",
         "_short",
         "_unbroken",
@@ -65,6 +66,7 @@ class Stream:
         self._short = False
         self._drained = False
         self._unbroken = 0
+        self._look: select.poll | None = None
         self._watcher: Callable[[], object] | None = None
 
     # ---- reading
@@ -81,7 +83,9 @@ class Stream:
         """
         size = self.chunk
         if self._drained:
-            await self.readable(until)
+            await self._gate_until(until)
+            if self.closed:
+                raise ConnectionAbortedError("stream was closed")
         elif self._unbroken >= TURN_BYTES:
             # Waits on the gate, as for bytes, so that an interruption or a deadline finds the task there. The descriptor may
             # open it first: a call left over would be a turn more in every round of the loop to come.
@@ -126,16 +130,21 @@ class Stream:
 
     async def readable(self, until: float) -> None:
         """Wait until a read would make progress, or seem to."""
+        await self._gate_until(until)
+        if self.closed:  # by another task, and woken for another reason: the descriptor may be somebody else's now
+            raise ConnectionAbortedError("stream was closed")
+
+    def _gate_until(self, until: float) -> Gate:
+        """What opens when a read would make progress, or seem to; who has waited asks whether the stream is still open."""
         if self.closed:
             raise ConnectionAbortedError("stream is closed")
         self._unbroken = 0
+        gate = self.read_gate
         if not self._reader_on:
             self.loop.add_reader(self.fd, self._on_readable)
             self._reader_on = True
-        self.wheel.arm(self.read_gate, until)
-        await self.read_gate
-        if self.closed:  # by another task, and woken for another reason: the descriptor may be somebody else's now
-            raise ConnectionAbortedError("stream was closed")
+        self.wheel.arm(gate, until)
+        return gate
 
     def _try_recv(self, size: int) -> bytes | None:
         try:
@@ -144,9 +153,8 @@ class Stream:
             return None
 
     def _on_readable(self) -> None:
-        if self.read_gate.waited:
-            self._drained = self._short = False
-            self.read_gate.open()
+        self._drained = self._short = False
+        if self.read_gate.open():
             return
         self._stop_reading()
         watcher, self._watcher = self._watcher, None
@@ -167,8 +175,10 @@ class Stream:
 
     def quiet(self) -> bool:
         """Is there nothing to read, and no end? Asks the socket itself, under TLS too; consumes nothing."""
-        look = select.poll()
-        look.register(self.fd, select.POLLIN | select.POLLRDHUP)
+        look = self._look
+        if look is None:
+            look = self._look = select.poll()
+            look.register(self.fd, select.POLLIN | select.POLLRDHUP)
         return not look.poll(0)
 
     def watch(self, watcher: Callable[[], object] | None) -> None:
