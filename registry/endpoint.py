@@ -94,6 +94,11 @@ class Tags(Mapping[str, str]):
             return self._values[self._names.index(name)]
         raise KeyError(name)
 
+    def text(self, name: str) -> str:
+        """The value of a tag, empty where there is none."""
+        names = self._names
+        return self._values[names.index(name)] if name in names else ""
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

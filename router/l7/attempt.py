@@ -75,16 +75,31 @@ class Attempt:
         pulse.in_flight += 1
         waiting = True
         try:
-            await self._send_request(trip)
-            if self.pump is None:
+            rest = self._start(trip)
+            if rest is not None:
+                await self._send_rest(trip, rest)
+            self.taken = exchange.whole is not None
+            if self.taken:
                 exchange.writer.watch(self._client_left)
-            response = await self._read_response_head(trip)
+            else:
+                self.pump = exchange.router.loop.create_task(self._send_body(trip))
+            response = await trip.read_head(self.until, exchange.head.method, exchange.snapshot.response_limits)
+            if response.status < 200:
+                response = await self._await_final(trip, response)
             pulse.in_flight -= 1
             waiting = False
             if response.status == 101:
                 await self._switch(trip, response)
             else:
-                await self._relay(trip, response)
+                body = self._begin(trip, response)
+                whole = body.buffered() if trip.broken is None else None
+                if whole is None:
+                    await self._relay(trip, body)
+                else:
+                    exchange.record.bytes_out += len(whole)
+                    exchange.answering = True
+                    await exchange.writer.finish(whole, [])
+                self._end(trip, response)
         except BaseException:
             trip.close()
             raise
@@ -104,6 +119,10 @@ class Attempt:
         sent = self.sent()
         return fault.kind in _STALE and sent.reused and not sent.response_began
 
+    def take(self) -> bool:
+        """Is there a pooled connection for an endpoint of HTTP/1.1? Then it is taken; else `connect` says more."""
+        return self.endpoint.protocol != "http2" and self._take_idle() is not None
+
     async def connect(self) -> RoundTrip:
         """A pooled connection that is still alive as far as can be known, else a new one. Raises Fault."""
         exchange, endpoint = self.exchange, self.endpoint
@@ -112,14 +131,24 @@ class Attempt:
             trip = await self._join(snapshot.http2)
             if trip is not None:
                 return trip
+        idle = self._take_idle()
+        return await self._dial() if idle is None else idle
+
+    def _take_idle(self) -> Http1Upstream | None:
+        endpoint, snapshot = self.endpoint, self.exchange.snapshot
         # What begins with the name of one client is never another's, so it is not kept at all.
         while not endpoint.send_proxy and (upstream := snapshot.idle.take(endpoint)) is not None:
             # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
             if upstream.stream.quiet() and (upstream.passed is snapshot.deny or upstream.passes(snapshot.deny)):
-                exchange.record.local_address = upstream.local_address
+                self.exchange.record.local_address = upstream.local_address
                 self.trip = upstream
                 return upstream
             upstream.close()
+        return None
+
+    async def _dial(self) -> Http1Upstream:
+        exchange, endpoint = self.exchange, self.endpoint
+        snapshot = exchange.snapshot
         self.waited = True
         within = None if exchange.upgrade is None else snapshot.limits.upgrade_dial_deadline
         endpoint.pulse.in_flight += 1  # the least busy is not the one that nobody gets through to, nor is its place free
@@ -176,27 +205,36 @@ class Attempt:
 
     # ---- the request
 
-    async def _send_request(self, trip: RoundTrip) -> None:
-        """The head, with the body where it is here as a whole; a longer one goes its own way beside the response."""
+    def _start(self, trip: RoundTrip) -> memoryview | None:
+        """Send the head, with the body where it is here as a whole; a longer one goes its own way beside the response. What was
+        not taken at once, None where that is nothing, is for `_send_rest`.
+        """
         exchange = self.exchange
-        head, whole = exchange.head, exchange.whole
+        head = exchange.head
         fields: Fields = []
         target = self._prepare(fields)
         try:
-            rest = trip.start(head.method, target, fields, head.body, whole)
-            self.bytes_left = True
-            if rest is not None and whole is not None:
-                exchange.writer.watch(self._client_left)  # who has left does not wait for a backend that reads nothing
+            rest = trip.start(head.method, target, fields, head.body, exchange.whole)
+        except OSError as error:
+            raise self._unsent(trip, error) from error
+        self.bytes_left = True
+        return rest
+
+    async def _send_rest(self, trip: RoundTrip, rest: memoryview | None) -> None:
+        exchange = self.exchange
+        if exchange.whole is not None:
+            exchange.writer.watch(self._client_left)  # who has left does not wait for a backend that reads nothing
+        try:
             while rest is not None:
                 await trip.writable(self.until)
                 rest = trip.push(rest)
-        except TimeoutError:
-            raise Fault("endpoint_timeout", "sending") from None
         except OSError as error:
-            raise Fault(trip.why_reset(error), str(error)) from error
-        self.taken = whole is not None
-        if not self.taken:
-            self.pump = exchange.router.loop.create_task(self._send_body(trip))
+            raise self._unsent(trip, error) from error
+
+    def _unsent(self, trip: RoundTrip, error: OSError) -> Fault:
+        if isinstance(error, TimeoutError):
+            return Fault("endpoint_timeout", "sending")
+        return Fault(trip.why_reset(error), str(error))
 
     def _prepare(self, fields: Fields) -> bytes:
         """The request as the endpoint may see it: its fields into `fields`, and its target."""
@@ -325,14 +363,11 @@ class Attempt:
 
     # ---- the response
 
-    async def _read_response_head(self, trip: RoundTrip) -> ResponseHead:
-        """The final response's head; interim ones (1xx) are passed on as they come."""
+    async def _await_final(self, trip: RoundTrip, response: ResponseHead) -> ResponseHead:
+        """The final response's head; interim ones (1xx), `response` first, are passed on as they come."""
         exchange = self.exchange
         left = exchange.snapshot.limits.informational_responses
-        while True:
-            response = await trip.read_head(self.until, exchange.head.method, exchange.snapshot.response_limits)
-            if response.status >= 200:
-                return response
+        while response.status < 200:
             if response.status == 101:
                 why = "101 without an upgrade" if exchange.upgrade is None else exchange.upgrade.fault_of(response)
                 if why is not None:
@@ -343,6 +378,8 @@ class Attempt:
             left -= 1
             fields = response_fields(response.fields, response.connection, exchange.snapshot.headers, exchange.ids)
             await exchange.writer.interim(response.status, response.reason, fields)
+            response = await trip.read_head(self.until, exchange.head.method, exchange.snapshot.response_limits)
+        return response
 
     async def _switch(self, trip: RoundTrip, response: ResponseHead) -> None:
         """Pass the verified 101 on; from then on both connections speak another protocol, and neither comes back to this one."""
@@ -363,16 +400,21 @@ class Attempt:
             now = time.perf_counter()
             exchange.record.backend_time, exchange.record.app_time = now - self.clock, now - exchange.forwarded
 
-    async def _relay(self, trip: RoundTrip, response: ResponseHead) -> None:
-        """Pass the response on. From here on nothing can be retried, and a failure can only end the client's connection."""
-        exchange, writer = self.exchange, self.exchange.writer
+    def _begin(self, trip: RoundTrip, response: ResponseHead) -> BodyReader:
+        """Let the response begin. From here on nothing can be retried, and a failure can only end the client's connection."""
+        exchange = self.exchange
         body = trip.body(response, exchange.snapshot.limits.chunked_decoder)
         keep = exchange.keep and self.taken and not exchange.conn.closing
         exchange.record.status = response.status
         fields = self._response_fields(response)
         if response.status == 204:  # RFC 9110 section 8.6: no length where there can be no content
             fields = [field for field in fields if field[0] != b"content-length"]
-        exchange.keep = writer.begin(response.status, response.reason, fields, response.body, keep=keep)
+        exchange.keep = exchange.writer.begin(response.status, response.reason, fields, response.body, keep=keep)
+        return body
+
+    async def _relay(self, trip: RoundTrip, body: BodyReader) -> None:
+        """Pass the body on as it comes."""
+        exchange, writer = self.exchange, self.exchange.writer
         ended = body.done
         if ended or not trip.ready:
             exchange.answering = True
@@ -387,6 +429,9 @@ class Attempt:
             elif piece:
                 exchange.answering = True
                 await writer.write(piece)
+
+    def _end(self, trip: RoundTrip, response: ResponseHead) -> None:
+        exchange = self.exchange
         now = time.perf_counter()
         exchange.record.backend_time, exchange.record.app_time = now - self.clock, now - exchange.forwarded
         trip.release(response, fit=self.taken)

@@ -95,7 +95,8 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
         attempts += 1
         attempt = Attempt(exchange, permit, endpoint)
         try:
-            await attempt.connect()
+            if not attempt.take():
+                await attempt.connect()
             if attempt.waited and not _still_admitted(exchange, attempt):
                 if attempts >= exchange.snapshot.limits.max_attempts or exchange.too_late:
                     break

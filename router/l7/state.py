@@ -217,7 +217,7 @@ class Exchange:
         record.app_id = endpoint.app
         record.app_index = endpoint.instance_index
         record.instance_id = endpoint.instance_id
-        self.component = endpoint.tags.get("component", "")
+        self.component = endpoint.tags.text("component")
 
     def describe_decision(self, allow: Allow, domain: DomainPolicy | None) -> None:
         record = self.record
