@@ -19,6 +19,9 @@ XfccMode = Literal["sanitize_set", "forward", "always_forward"]
 XfccFormat = Literal["raw", "envoy"]
 
 
+_REMEMBERED = 1024  # hosts whose domain is remembered
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DomainPolicy:
     """One entry of `mtls_domains` or `domains`, compiled. Raises ValueError where it contradicts itself.
@@ -62,10 +65,11 @@ class DomainPolicy:
 class DomainTable:
     """The domains of one configuration. Raises ValueError when two entries have one pattern."""
 
-    __slots__ = ("_exact", "_suffixes", "policies")
+    __slots__ = ("_claimed", "_exact", "_suffixes", "policies")
 
     def __init__(self, policies: Iterable[DomainPolicy]) -> None:
         self.policies = tuple(policies)
+        self._claimed: dict[str, DomainPolicy | None] = {}  # by the hosts that were asked for, not without bound
         self._exact: dict[str, DomainPolicy] = {}
         self._suffixes: dict[str, DomainPolicy] = {}
         for policy in self.policies:
@@ -80,6 +84,15 @@ class DomainTable:
 
         `host` must be canonical (registry/hostname.py): no port, lower case, no trailing dot.
         """
+        try:
+            return self._claimed[host]
+        except KeyError:
+            if len(self._claimed) >= _REMEMBERED:
+                self._claimed.clear()
+            found = self._claimed[host] = self._find(host)
+            return found
+
+    def _find(self, host: str) -> DomainPolicy | None:
         found = self._exact.get(host)
         if found is not None or not self._suffixes:
             return found

@@ -51,6 +51,14 @@ HANDSHAKE_FAULTS: Final[dict[str, Kind]] = {
 }
 
 
+Key = tuple[str, bool, str]
+"""address, TLS, expected name: a connection verified for one name is never used for another."""
+
+
+def key_of(endpoint: Endpoint) -> Key:
+    return endpoint.address, endpoint.tls, endpoint.san
+
+
 class Keeper(Protocol):
     """Where connections without a request wait."""
 
@@ -65,13 +73,14 @@ class Http1Upstream(Channel):
     """
 
     __slots__ = (
-        "_chunked", "broken", "dial_time", "dns_time", "endpoint", "home", "local_address", "passed", "response_began", "rest",
-        "reused", "tls_time",
+        "_chunked", "broken", "dial_time", "dns_time", "endpoint", "home", "key", "local_address", "passed", "response_began",
+        "rest", "reused", "tls_time",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, endpoint: Endpoint) -> None:
         super().__init__(stream)
         self.endpoint = endpoint
+        self.key = key_of(endpoint)
         self.rest = Rest(self)
         self.home: Keeper | None = None
         self.reused = False

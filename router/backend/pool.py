@@ -12,14 +12,9 @@ from collections import deque
 from collections.abc import Callable
 
 from registry.endpoint import Endpoint
-from router.backend.http1 import Http1Upstream
+from router.backend.http1 import Http1Upstream, Key, key_of
 
-Key = tuple[str, bool, str]
-"""address, TLS, expected name: a connection verified for one name is never used for another."""
-
-
-def key_of(endpoint: Endpoint) -> Key:
-    return endpoint.address, endpoint.tls, endpoint.san
+__all__ = ["IdlePool", "Key", "key_of"]
 
 
 class IdlePool:
@@ -34,17 +29,18 @@ class IdlePool:
 
     def take(self, endpoint: Endpoint) -> Http1Upstream | None:
         """The most recently used connection to `endpoint`, marked as reused."""
-        waiting = self._idle.get(key_of(endpoint))
-        if not waiting:
+        key = key_of(endpoint)
+        waiting = self._idle.get(key)
+        if waiting is None:
             return None
-        upstream = waiting[-1]
-        self._remove(upstream)
+        upstream = waiting.pop()
+        self._let_go(upstream, waiting)
         upstream.reused = True
         return upstream
 
     def give(self, upstream: Http1Upstream) -> None:
         """Keep `upstream`, or close it where the pool is full or bytes are left over."""
-        key = key_of(upstream.endpoint)
+        key = upstream.key
         waiting = self._idle.get(key)
         full = self.size >= self.total or (waiting is not None and len(waiting) >= self.per_endpoint)
         if full or upstream.buffer or self.per_endpoint <= 0:
@@ -83,14 +79,13 @@ class IdlePool:
     def _remove(self, upstream: Http1Upstream) -> None:
         if upstream.rest.keeper is None:
             return
+        waiting = self._idle[upstream.key]
+        waiting.remove(upstream)
+        self._let_go(upstream, waiting)
+
+    def _let_go(self, upstream: Http1Upstream, waiting: deque[Http1Upstream]) -> None:
         upstream.rest.keeper = None
         upstream.stream.watch(None)
-        key = key_of(upstream.endpoint)
-        waiting = self._idle[key]
-        if waiting[-1] is upstream:
-            waiting.pop()
-        else:
-            waiting.remove(upstream)
-        if not waiting:
-            del self._idle[key]
         self.size -= 1
+        if not waiting:
+            del self._idle[upstream.key]

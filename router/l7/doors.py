@@ -53,8 +53,9 @@ def admit(exchange: Exchange, last: Fault | None = None) -> Permit:
     lost its endpoints.
     """
     snapshot, target = exchange.router.live.snapshot, exchange.target
-    exchange.snapshot = snapshot
-    exchange.conn.under(snapshot)
+    if exchange.snapshot is not snapshot:
+        exchange.snapshot = snapshot
+        exchange.conn.under(snapshot)
     if exchange.seal is not None:
         recognise(exchange, snapshot)
     party = exchange.party
@@ -217,6 +218,9 @@ def _read_wishes(exchange: Exchange, pool: Pool) -> None:
     """The instance that the client wants: X-CF-App-Instance, else X-CF-Process-Instance (the same twice is malformed), and the
     one that its cookies name.
     """
+    exchange.selector = exchange.pin = None
+    if _WISHES.isdisjoint(exchange.sent):
+        return
     asked: dict[bytes, Selector] = {}
     cookies = False
     for name, value in exchange.head.fields:

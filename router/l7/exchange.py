@@ -69,7 +69,7 @@ def _read_target(exchange: Exchange) -> None:
         refuse_malformed(exchange, target)
     exchange.target = target
     agent = exchange.snapshot.healthcheck_user_agent
-    if agent:
+    if agent and (b"user-agent", agent) in head.fields:
         probe = healthcheck(head.fields, agent, healthy=exchange.router.health.good, is_head=exchange.is_head)
         if probe is not None:
             raise Refused(probe)
@@ -95,9 +95,7 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
         attempts += 1
         attempt = Attempt(exchange, permit, endpoint)
         try:
-            if not attempt.take():
-                await attempt.connect()
-            if attempt.waited and not _still_admitted(exchange, attempt):
+            if not attempt.take() and not await _connect(exchange, attempt):
                 if attempts >= exchange.snapshot.limits.max_attempts or exchange.too_late:
                     break
                 permit = attempt.permit
@@ -123,6 +121,12 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
     if last is not None:
         raise last
     refuse(exchange, "no_endpoints")
+
+
+async def _connect(exchange: Exchange, attempt: Attempt) -> bool:
+    """False where the permit does not stand when the connection does; then as `_still_admitted`. Raises Fault, Refused."""
+    await attempt.connect()
+    return not attempt.waited or _still_admitted(exchange, attempt)
 
 
 def _still_admitted(exchange: Exchange, attempt: Attempt) -> bool:

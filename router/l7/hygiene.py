@@ -22,7 +22,7 @@ from router.observe.trace import B3_NAMES, W3C_NAMES, Trace, continue_trace, new
 from router.wire.http1 import Fields, RequestHead
 
 __all__ = [
-    "RANDOM_BYTES", "DownstreamFacts", "HeaderPolicy", "RequestIds", "XfccMode", "downstream_facts",
+    "NAMING", "RANDOM_BYTES", "DownstreamFacts", "HeaderPolicy", "RequestIds", "XfccMode", "downstream_facts",
     "facts_by_way_of", "header_policy", "make_ids", "refusal_fields", "request_fields", "response_fields", "vcap_trace",
 ]  # fmt: skip
 
@@ -106,7 +106,7 @@ def make_ids(fields: Fields, policy: HeaderPolicy, random: bytes) -> RequestIds:
     vcap = (f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[random[8] & 3]}{digits[17:20]}-{digits[20:32]}").encode(
         "ascii"
     )
-    sent = [field for field in fields if field[0] in _NAMING]
+    sent = [field for field in fields if field[0] in NAMING] if fields else []
     trace_id, span_id = vcap.replace(b"-", b""), digits[32:48].encode("ascii")
     if not sent and policy.w3c_key is not None and not policy.zipkin:
         trace = new_trace(trace_id, span_id, policy.w3c_key)
@@ -222,7 +222,7 @@ def _date(second: int) -> tuple[bytes, bytes]:
     return b"Date", formatdate(second, usegmt=True).encode("ascii")
 
 
-_NAMING: Final = W3C_NAMES | B3_NAMES | {b"x-request-id", b"x-vcap-trace"}
+NAMING: Final = W3C_NAMES | B3_NAMES | {b"x-request-id", b"x-vcap-trace"}
 
 
 def _named_by_client(sent: Fields, policy: HeaderPolicy, vcap: bytes, trace: Trace) -> RequestIds:

@@ -15,14 +15,15 @@ from router.l7.http1_writer import Http1Writer
 from router.l7.state import NO_HEAD, Exchange, Router
 from router.net.channel import Body
 from router.net.deadline import NEVER
-from router.wire.http1 import CHUNKED, RequestHead, parse_request_head
+from router.wire.http1 import CHUNKED, HeadMemory, RequestHead, parse_request_head
 from router.wire.malformed import Malformed
 
 
 async def serve_http1(downstream: Downstream, router: Router) -> None:
     """Serve requests until the connection ends. Raises OSError or TimeoutError when the client is gone."""
+    memory = HeadMemory()
     while True:
-        head = await read_head(downstream, router)
+        head = await read_head(downstream, router, memory)
         if head is None:
             break
         keep = await run(_exchange(downstream, router, head))
@@ -44,7 +45,7 @@ def _exchange(downstream: Downstream, router: Router, head: RequestHead | Malfor
     return Exchange(router, downstream, head, body, writer)
 
 
-async def read_head(downstream: Downstream, router: Router) -> RequestHead | Malformed | None:
+async def read_head(downstream: Downstream, router: Router, memory: HeadMemory | None = None) -> RequestHead | Malformed | None:
     """The next head; None when the client has ended the connection between requests, or was silent too long."""
     stream, loop = downstream.stream, router.loop
     data: bytes | bytearray = downstream.buffer
@@ -60,9 +61,10 @@ async def read_head(downstream: Downstream, router: Router) -> RequestHead | Mal
     snapshot = router.live.snapshot  # of this moment: the wait may have outlived a reload
     until = NEVER
     while True:
-        head = parse_request_head(data, snapshot.request_limits, searched)
+        head = parse_request_head(data, snapshot.request_limits, searched, memory)
         if head is not None:
-            downstream.buffer = bytes(data[head.size :]) if isinstance(head, RequestHead) else b""
+            over = data[head.size :] if isinstance(head, RequestHead) and head.size < len(data) else b""
+            downstream.buffer = bytes(over)
             return head
         if until == NEVER:
             until = loop.time() + snapshot.limits.read_header_deadline

@@ -20,7 +20,7 @@ from registry.hostname import Host
 from router.downstream import Downstream
 from router.faults import Fault
 from router.l7.entropy import Entropy
-from router.l7.hygiene import RANDOM_BYTES, make_ids
+from router.l7.hygiene import NAMING, RANDOM_BYTES, make_ids
 from router.l7.response_writer import ResponseWriter
 from router.l7.route_service import Sealed, ServiceUrl, Unsealed
 from router.l7.target import Target
@@ -102,6 +102,7 @@ class Exchange:
 
     `party` is whom the request is judged as: `conn`, but for what a route service sends back. `seal` is what the request says
     of a route service (None: nothing) and `passed_on` the fields of it that go on.
+    `sent` is the last value of each field of the head, by name.
     `decision` is the last one made for it, None before any. `upgrade` is what a backend may switch to.
     `whole` is the body where all of it came with the head (None: it streams); `answering` is set once a byte of a final
     response may have gone to the client; `keep` says whether the connection may carry another request. `started` is
@@ -110,7 +111,8 @@ class Exchange:
 
     __slots__ = (
         "answering", "body", "clock", "component", "conn", "decision", "forwarded", "head", "ids", "keep", "malformed", "party",
-        "passed_on", "pin", "record", "router", "seal", "selector", "snapshot", "started", "target", "upgrade", "whole", "writer",
+        "passed_on", "pin", "record", "router", "seal", "selector", "sent", "snapshot", "started", "target", "upgrade", "whole",
+        "writer",
     )  # fmt: skip
 
     def __init__(
@@ -124,11 +126,13 @@ class Exchange:
         self.passed_on: Fields = []
         self.malformed = head if isinstance(head, Malformed) else None
         self.head: RequestHead = head if isinstance(head, RequestHead) else NO_HEAD
+        self.sent = sent = dict(self.head.fields)
         self.snapshot = snapshot = router.live.snapshot
         conn.under(snapshot)
         self.started = router.loop.time()
         self.clock = self.forwarded = time.perf_counter()
-        self.ids = make_ids(self.head.fields, snapshot.headers, router.entropy.take())
+        named = [] if NAMING.isdisjoint(sent) else self.head.fields
+        self.ids = make_ids(named, snapshot.headers, router.entropy.take())
         self.record = AccessRecord(time.time())
         self.upgrade = asked_upgrade(self.head) if self.head.upgrade is not None else None
         self.keep = False
@@ -184,13 +188,10 @@ class Exchange:
         record.request_id = ids.request
         record.trace_id = ids.trace_id
         record.generation = self.snapshot.generation
-        for name, value in head.fields:
-            if name == b"referer":
-                record.referer = value
-            elif name == b"user-agent":
-                record.user_agent = value
+        sent = self.sent
+        record.referer = sent.get(b"referer", b"")
+        record.user_agent = sent.get(b"user-agent", b"")
         if self.router.headers_to_log:
-            sent = dict(head.fields)
             record.extra_headers = tuple(sent.get(name, b"") for name in self.router.headers_to_log)
         self.describe_party()
 
@@ -222,7 +223,7 @@ class Exchange:
     def describe_decision(self, allow: Allow, domain: DomainPolicy | None) -> None:
         record = self.record
         self.decision = allow
-        record.mtls_auth, record.mtls_rule, record.mtls_denied_reason = allow.log_fields()
+        record.mtls_auth, record.mtls_rule, record.mtls_denied_reason = allow.auth, allow.rule, allow.reason
         if allow.auth is not None:
             name = domain.pattern if domain is not None else ""
             self.router.metrics.mtls_decisions.labels(name, allow.auth, "").value += 1

@@ -61,11 +61,17 @@ class Body:
 
     def buffered(self) -> bytes | None:
         """The whole body if every byte of it is here already (only for a stated length), taken from the buffer; else None."""
-        channel = self.channel
-        if self.framing < 0 or len(channel.buffer) < self._left:
+        left = self._left
+        if not left:
+            return b""
+        buffer = self.channel.buffer
+        if left < 0 or len(buffer) < left:
             return None
-        data, channel.buffer = channel.buffer[: self._left], channel.buffer[self._left :]
-        self.received = self._left
+        if len(buffer) == left:
+            data, self.channel.buffer = buffer, b""
+        else:
+            data, self.channel.buffer = buffer[:left], buffer[left:]
+        self.received += left
         self._left = 0
         self.done = True
         return data

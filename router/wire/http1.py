@@ -37,7 +37,7 @@ from router.wire.headers import FIELD_LINES, TOKEN, Fields, find_fault, loose_to
 from router.wire.malformed import Malformed
 
 __all__ = [
-    "CHUNKED", "NO_BODY", "UNTIL_CLOSE", "ChunkedDecoder", "Fields", "HeadLimits", "Malformed", "RequestHead",
+    "CHUNKED", "NO_BODY", "UNTIL_CLOSE", "ChunkedDecoder", "Fields", "HeadLimits", "HeadMemory", "Malformed", "RequestHead",
     "ResponseHead", "encode_chunk", "encode_last_chunk", "parse_request_head", "parse_response_head",
     "render_request_head", "render_response_head",
 ]  # fmt: skip
@@ -86,22 +86,59 @@ class ResponseHead(NamedTuple):
 
 TARGET = rb"[!-\"$-~]++"
 _REQUEST = re.compile(rb"(" + TOKEN + rb") (" + TARGET + rb") HTTP/1\.([01])\r\n(" + FIELD_LINES + rb")\r\n")
+_BEGINNING = re.compile(rb"(" + TOKEN + rb") (" + TARGET + rb") HTTP/1\.([01])\r\n")
 _REQUEST_LINE = re.compile(TOKEN + rb" (?:(" + TARGET + rb")|[^ ]++) HTTP/([0-9]\.[0-9])")
 _TARGET_BEGUN = re.compile(TOKEN + rb" [^ ]")
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n(" + FIELD_LINES + rb")\r\n")
+_REMEMBERED = 4096  # bytes of the longest field lines that a connection remembers
 _CONTROL = re.compile(rb"[\r\n\0]")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t -~\x80-\xff]*+)?")
 
 
-def parse_request_head(data: bytes | bytearray, limits: HeadLimits, searched: int = 0) -> RequestHead | Malformed | None:
+class HeadMemory:
+    """The field lines that came last on a connection, and what they said: clients repeat theirs, only their targets change."""
+
+    __slots__ = ("_block", "_head")
+
+    def __init__(self) -> None:
+        self._block = b""
+        self._head: RequestHead | None = None
+
+    def recall(self, data: bytes | bytearray, size: int) -> RequestHead | None:
+        """The head of ``size`` bytes at the start of ``data`` if all but its first line is as it was, to the byte."""
+        before, end = self._head, size - 2 - len(self._block)
+        if before is None or end <= 0 or not data.startswith(self._block, end):
+            return None
+        line = _BEGINNING.fullmatch(data, 0, end)
+        if line is None:
+            return None
+        method, target, digit = line.groups()
+        _, _, minor, fields, host, body, keep_alive, expect, connection, upgrade, _ = before
+        if digit != (b"1" if minor else b"0"):
+            return None
+        return RequestHead(method, target, minor, fields, host, body, keep_alive, expect, connection, upgrade, size)
+
+    def keep(self, block: bytes, head: RequestHead) -> None:
+        """Remember the field lines of ``head``; long ones are not worth their place."""
+        self._block, self._head = (block, head) if len(block) <= _REMEMBERED else (b"", None)
+
+
+def parse_request_head(
+    data: bytes | bytearray, limits: HeadLimits, searched: int = 0, memory: HeadMemory | None = None
+) -> RequestHead | Malformed | None:
     """The request head at the start of ``data``; bytes after its empty line are not looked at.
 
-    ``searched``: how many bytes of ``data`` the last call saw, when that call returned ``None``.
+    ``searched``: how many bytes of ``data`` the last call saw, when that call returned ``None``. ``memory``:
+    what the connection's last head said; field lines that are the same mean the same, and are not read again.
     Malformed carries the status to answer: 400, 414 (the request line alone passes ``max_bytes``), 417, 431,
     501 or 505.
     """
     size = data.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0) + 4
-    match = _REQUEST.fullmatch(data, 0, size) if 4 <= size <= limits.max_bytes else None
+    if not 4 <= size <= limits.max_bytes:
+        return _refuse(data, size, limits, searched, _judge_request_line)
+    if memory is not None and (again := memory.recall(data, size)) is not None:
+        return again if len(again.fields) <= limits.max_fields else Malformed("too_many_fields", 431)
+    match = _REQUEST.fullmatch(data, 0, size)
     if match is None:
         return _refuse(data, size, limits, searched, _judge_request_line)
     method, target, digit, block = match.groups()
@@ -125,7 +162,7 @@ def parse_request_head(data: bytes | bytearray, limits: HeadLimits, searched: in
     expect = known.get(b"expect")
     if expect is not None and expect.lower() != b"100-continue":
         return Malformed("expectation_unknown", 417)
-    return RequestHead(
+    head = RequestHead(
         method,
         target,
         minor,
@@ -138,6 +175,9 @@ def parse_request_head(data: bytes | bytearray, limits: HeadLimits, searched: in
         known.get(b"upgrade") if minor and b"upgrade" in connection else None,
         size,
     )
+    if memory is not None:
+        memory.keep(block, head)
+    return head
 
 
 def parse_response_head(
@@ -238,13 +278,13 @@ def render_response_head(status: int, reason: bytes, fields: Fields) -> bytes:
 
 
 def _join(first: bytes, fields: Fields) -> bytes:
-    lines = [first, *map(b": ".join, fields)]
-    # Three scans of memory instead of one match a field.
-    text = b"".join(lines)
-    if b"\n" in text or b"\r" in text or b"\0" in text:
+    lines = [first, *map(b": ".join, fields), b"\r\n"]
+    text = b"\r\n".join(lines)
+    # Three scans of memory instead of one match a field: as many line ends as lines, the empty one included.
+    if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines) or b"\0" in text:
         guilty = [name[:64] for name, value in fields if _CONTROL.search(name + value)]
         raise ValueError(
             f"cannot render a head: CR, LF or NUL in {guilty or 'its first line'}; expected values that came "
             "from a parser, or were checked by whoever adds them"
         )
-    return b"\r\n".join([*lines, b"\r\n"])
+    return text

@@ -12,6 +12,7 @@ from router.wire.http1 import (
     UNTIL_CLOSE,
     Fields,
     HeadLimits,
+    HeadMemory,
     Malformed,
     RequestHead,
     ResponseHead,
@@ -293,6 +294,37 @@ def test_any_bytes_mean_the_same_in_any_pieces(data: bytes, cuts: list[int]) -> 
         left = left[cut:]
     assert parse_request_head(data, LIMITS) == request_in_pieces(data, [*pieces, left])
     assert parse_request_head(data, LIMITS) == request_in_pieces(data, one_by_one(data))
+
+
+LINES = st.sampled_from([b"GET / HTTP/1.1", b"PUT /b?c HTTP/1.1", b"GET / HTTP/1.0", b"GET /", b"GET / HTTP/1.1\r\nx: y"])
+BLOCKS = st.sampled_from(
+    [b"", b"host: a\r\n", b"Host: a\r\n", b"x: y\r\nhost: a\r\n", b"host: a\r\nexpect: 100-continue\r\n", b"host : a\r\n"]
+    + [
+        b"host: a\r\nconnection: upgrade\r\nupgrade: b\r\n",
+        b"host: a\r\ncontent-length: 3\r\n",
+        b"host: a\r\nx:" + b"y" * 5000 + b"\r\n",
+    ]
+)
+
+
+@given(st.lists(st.tuples(LINES, BLOCKS, st.binary(max_size=8), st.integers(0, 3)), max_size=12))
+def test_what_a_connection_remembers_changes_no_head(heads: list[tuple[bytes, bytes, bytes, int]]) -> None:
+    """Field lines that came before are not read again, and mean the same; limits hold for them too."""
+    memory = HeadMemory()
+    for line, block, tail, most in heads:
+        data, limits = line + b"\r\n" + block + b"\r\n" + tail, HeadLimits(16 * 1024, most)
+        assert parse_request_head(data, limits) == parse_request_head(data, limits, 0, memory)
+
+
+@given(TOKENS, TARGETS, OTHERS, TARGETS, OTHERS)
+def test_heads_of_any_fields_are_remembered_as_they_are_read(
+    method: bytes, target: bytes, fields: Fields, second: bytes, others: Fields
+) -> None:
+    """The same fields behind another target, and other fields behind the same."""
+    memory = HeadMemory()
+    for where, what in ((target, fields), (second, fields), (second, others), (target, fields)):
+        data = render_request_head(method, where, [(b"host", b"a"), *what])
+        assert parse_request_head(data, WIDE) == parse_request_head(data, WIDE, 0, memory)
 
 
 @given(st.binary(max_size=40))
