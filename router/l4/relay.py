@@ -186,10 +186,12 @@ class SocketRelay(Timed):
             self._backend_stirs(backend_told)
 
     def _client_stirs(self, events: int) -> None:
-        self._look(events, self._to_backend, self._to_client)
+        if events & READABLE or self._to_client.blocked:  # most edges only say that a peer has taken what it was sent
+            self._look(events, self._to_backend, self._to_client)
 
     def _backend_stirs(self, events: int) -> None:
-        self._look(events, self._to_client, self._to_backend)
+        if events & READABLE or self._to_backend.blocked:
+            self._look(events, self._to_client, self._to_backend)
 
     def _look(self, events: int, heard: _Way, said: _Way) -> None:
         """Something changed at the source of `heard`, which is the sink of `said`."""
