@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import core, exchanges, scale
+from bench import core, exchanges, scale, simulation
 from bench.bulk import bulk
 from bench.exchanges import Plan
 from bench.findings import Report, as_json, table
@@ -84,6 +84,8 @@ class Fleet:
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and print."""
+    if arguments and arguments[0] == "scale":  # no peers, no rounds, and options of its own
+        return simulation.main(arguments[1:])
     options = _parse(arguments)
     if not sys.platform.startswith("linux"):
         print("bench: needs Linux: CPU time is read from /proc", file=sys.stderr)
