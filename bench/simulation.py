@@ -34,6 +34,7 @@ RESTARTS = 1000
 FILL_SECONDS = 900.0
 SIZES = (0, 64, 512, 1024, 4096)
 INTERVALS = (10.0, 20.0, 30.0, 40.0, 60.0)
+HEAD = ("phase", "s", "router's CPU", "a message", "time to publish, ms", "longest turn, ms", "resident", "NATS in", "lost")
 
 
 @dataclass(slots=True)
@@ -42,7 +43,8 @@ class Sample:
 
     at: float
     phase: str
-    cpu: float
+    cpu: float  # seconds a second
+    heard: float  # messages a second that were dealt with
     sent: float  # bytes a second
     state: dict[str, Any]
 
@@ -140,9 +142,9 @@ class _Watch:
             await asyncio.sleep(1.0)
             state, now = await self.ask(), time.monotonic()
             took = now - before
-            self._run.samples.append(
-                Sample(now - self.began, name, (state["cpu"] - last["cpu"]) / took, (apps.sent_bytes - sent) / took, state)
-            )
+            cpu, heard = state["cpu"] - last["cpu"], state["heard"] - last["heard"]
+            sample = Sample(now - self.began, name, cpu / took, heard / took, (apps.sent_bytes - sent) / took, state)
+            self._run.samples.append(sample)
             last, sent, before = state, apps.sent_bytes, now
             if until(state):
                 break
@@ -184,11 +186,13 @@ def _row(run: Run, phase: Phase) -> tuple[str, ...]:
     samples = run.of(phase.name)
     latencies = sorted(each for sample in samples for each in sample.state["latencies"])
     cpu = [100 * sample.cpu for sample in samples]
+    heard = sum(sample.heard for sample in samples)
     dropped = samples[-1].state["dropped"] - next((s.state["dropped"] for s in reversed(run.samples) if s.at <= phase.start), 0)
     return (
         phase.name,
         f"{phase.end - phase.start:.0f}",
         f"{statistics.median(cpu):.0f} % (most {max(cpu):.0f} %)",
+        f"{1e6 * sum(s.cpu for s in samples) / heard:.0f} µs" if heard >= 1 else "",
         f"{_share(latencies, 0.5):.1f}, p99 {_share(latencies, 0.99):.0f}" if latencies else "",
         f"{max(sample.state['longest_turn_ms'] for sample in samples):.0f}",
         f"{samples[-1].state['rss_mib']:,.0f} MiB",
@@ -213,7 +217,15 @@ def _bandwidths(platform: Platform) -> list[str]:
 
 def _as_json(about: Sequence[str], run: Run, grown: Weights) -> str:
     samples = [
-        {"at": one.at, "phase": one.phase, "cpu": one.cpu, "sent_bytes_a_second": one.sent, **one.state} for one in run.samples
+        {
+            "at": one.at,
+            "phase": one.phase,
+            "cpu": one.cpu,
+            "messages_a_second": one.heard,
+            "sent_bytes_a_second": one.sent,
+            **one.state,
+        }
+        for one in run.samples
     ]
     return json.dumps({"machine": list(about), "memory": grown._asdict(), "samples": samples}, indent=2)
 

@@ -34,6 +34,24 @@ LATENCIES = 50_000
 _TIMED = (What.REGISTERED, What.UPDATED)
 
 
+class _Counts(RegistryCounts):
+    """Counts as the router does, and messages that were dealt with."""
+
+    messages = 0
+
+    def registry_message(self, component: str, action: str) -> None:
+        self.messages += 1 if action == "unmodified" else 0
+        super().registry_message(component, action)
+
+    def registered_at(self, updated_at_ns: int) -> None:
+        self.messages += 1
+        super().registered_at(updated_at_ns)
+
+    def unregistry_message(self, component: str) -> None:
+        self.messages += 1
+        super().unregistry_message(component)
+
+
 class Supervisor:
     """Registrations in, tables out."""
 
@@ -42,12 +60,13 @@ class Supervisor:
         self._ledger = Ledger(LedgerSettings(), first_turn=lambda: random.randrange(256))
         self._latencies: list[float] = []
         self._longest_turn = 0.0
+        self._counts = _Counts(Metrics(per_app=False))
         self._subscriber = Subscriber(
             SubscriberSettings(max_options=IntakeLimits().max_options * 8),
             NatsSettings((("127.0.0.1", port),)),
             self._ledger,
             log=log,
-            metrics=RegistryCounts(Metrics(per_app=False)),
+            metrics=self._counts,
             publish=self._published,
             clock=clock.time,
         )
@@ -85,6 +104,7 @@ class Supervisor:
             "cpu": time.process_time(),
             "rss_mib": int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_KIB / 1024,
             "routes": len(self._ledger.table),
+            "heard": self._counts.messages,
             "waiting": self._subscriber.buffered,
             "dropped": self._subscriber.dropped,
             "connected": self._subscriber.connected,

@@ -90,9 +90,9 @@ class Intake:
             return self._register(data, now)
         return self._unregister(data, now) if subject == UNREGISTER else None
 
-    def prune(self, now: float) -> Change:
-        """Drop what was silent too long."""
-        change = self._ledger.prune(now)
+    def prune(self, now: float, part: int = 0, of: int = 1) -> Change:
+        """Drop what was silent too long; of the whole table, or of one of its parts."""
+        change = self._ledger.prune(now, part, of)
         if change.events:
             self._metrics.routes_pruned(len(change.events))
         for event in change.events:

@@ -72,7 +72,9 @@ class Change:
 
 
 class Ledger:
-    """All registrations of one router. `first_turn` gives a new route's round-robin its (random) start."""
+    """All registrations of one router. `first_turn` gives a new route's round-robin its (random) start; a number below 257 takes
+    no memory of its own.
+    """
 
     def __init__(self, settings: LedgerSettings, *, first_turn: Callable[[], int] = int) -> None:
         self._settings = settings
@@ -134,11 +136,14 @@ class Ledger:
         taken = self._take(found, What.UNREGISTERED, now)
         return replace(taken, events=(*taken.events, *events))
 
-    def prune(self, now: float) -> Change:
-        """Drop plain endpoints silent for their TTL (TLS ones stay), then routes empty for too long."""
+    def prune(self, now: float, part: int = 0, of: int = 1) -> Change:
+        """Drop plain endpoints silent for their TTL (TLS ones stay), then routes empty for too long.
+
+        A large table is looked through in `of` parts: whoever asks for each of them has asked for all.
+        """
         stale = [
             (uri_of(key), endpoint)
-            for key, endpoint in self._endpoints()
+            for key, endpoint in self._endpoints(part, of)
             if not endpoint.tls and endpoint.pulse.expires <= now and uri_of(key).host not in self._held
         ]
         taken = self._take(stale, What.PRUNED, now)
@@ -235,9 +240,9 @@ class Ledger:
             return entry.members.get(address)
         return next((endpoint for endpoint in self._members(uri) if endpoint.address == address), None)
 
-    def _endpoints(self) -> Iterator[tuple[str, Endpoint]]:
-        """Every endpoint under the key of its route."""
-        for route in self._table:
+    def _endpoints(self, part: int = 0, of: int = 1) -> Iterator[tuple[str, Endpoint]]:
+        """Every endpoint of a part under the key of its route; what changed since the last table belongs to all."""
+        for route in self._table.part(part, of):
             if route.key not in self._open:
                 for endpoint in route.pool.endpoints:
                     yield route.key, endpoint

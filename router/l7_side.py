@@ -61,7 +61,7 @@ class L7Side:
         self._metrics = metrics
         self._log = log
         self.live = Live(compile_config(config, 1, loop, wheel), RouteTable())
-        self._ledger = Ledger(parts.ledger_settings(config), first_turn=lambda: random.randrange(1 << 16))  # noqa: S311
+        self._ledger = Ledger(parts.ledger_settings(config), first_turn=lambda: random.randrange(256))  # noqa: S311
         self._active = ActiveApps() if config.publish_active_apps_interval else None
         self._subscriber = self._make_subscriber(config)
         self._hold(config)

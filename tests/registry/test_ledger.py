@@ -304,6 +304,18 @@ def test_a_plain_endpoint_goes_when_silent_for_its_ttl() -> None:
     assert len(routes.publish()) == 0
 
 
+def test_a_table_can_be_pruned_in_parts() -> None:
+    """Each stale endpoint goes once, with its part, whether its route was published or not."""
+    routes = ledger()
+    for number in range(40):
+        register(routes, f"h{number}.b")
+        if number == 30:
+            routes.publish()
+    gone = [event.key for part in range(4) for event in routes.prune(TTL, part, 4).events]
+    assert sorted(gone) == sorted(f"h{number}.b" for number in range(40))
+    assert len(routes.publish()) == 0
+
+
 def test_a_tls_endpoint_never_goes_by_ttl() -> None:
     """Decision 14: it proves who it is at each dial."""
     routes = ledger()

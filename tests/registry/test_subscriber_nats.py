@@ -309,10 +309,10 @@ async def prunes(ear: Ear, count: int) -> None:
     done = 0
     original = ear.ledger.prune
 
-    def counted(now: float) -> Change:
+    def counted(now: float, part: int, of: int) -> Change:
         nonlocal done
-        done += 1
-        return original(now)
+        done += part == of - 1
+        return original(now, part, of)
 
     ear.ledger.prune = counted  # type: ignore[method-assign]
     try:
