@@ -16,7 +16,7 @@ from registry.ledger import Ledger, LedgerSettings
 from registry.message import RegistryMessage, parse_message
 from router.cli.run import GC_ALLOCATIONS
 
-ROUTES = 50_000
+ROUTES = 20_000
 MORE = 9
 """Endpoints of a route beside the first, to tell what one takes."""
 
