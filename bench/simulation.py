@@ -167,9 +167,7 @@ async def _at_work(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 def _as_text(about: Sequence[str], run: Run, grown: Weights) -> str:
-    rows: list[tuple[str, ...]] = [
-        ("phase", "s", "router's CPU", "time to publish, ms", "longest turn, ms", "resident", "NATS in", "lost")
-    ]
+    rows: list[tuple[str, ...]] = [HEAD]
     rows += [_row(run, phase) for phase in run.phases]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
