@@ -15,7 +15,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-async def _simulate(platform: Platform, server: NatsServer, core: int | None) -> Run:
+async def _simulate(platform: Platform, server: NatsServer, core: Collection[int]) -> Run:
     run = Run(platform)
     with pinned(core):
         child = await asyncio.create_subprocess_exec(
@@ -218,7 +218,7 @@ def _as_json(about: Sequence[str], run: Run, grown: Weights) -> str:
         {
             "at": one.at,
             "phase": one.phase,
-            "cpu": one.cpu,
+            "cpu_share": one.cpu,
             "messages_a_second": one.heard,
             "sent_bytes_a_second": one.sent,
             **one.state,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from registry.endpoint import Balancing, Endpoint, Pulse, Turn
 from registry.entry import Entry
@@ -25,6 +25,9 @@ from registry.hostname import Host
 from registry.message import RegistryMessage, RouteUri, uri_of
 from registry.options import RouteOptions
 from registry.table import RouteTable
+
+PARTS: Final = 64
+"""In so many parts a large table can be looked through, with pauses between: a walk through a million routes takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Ledger:
         self._emptied: dict[str, float] = {}  # routes without endpoints, and until when they are kept
         self._beats: dict[bytes, Endpoint | tuple[Endpoint, ...]] = {}  # by the digest of the message
         self._held: frozenset[Host] = frozenset()
+        self._plain: tuple[set[str], ...] = tuple(set() for _ in range(PARTS))  # keys of routes that silence can take from
 
     @property
     def table(self) -> RouteTable:
@@ -139,12 +143,14 @@ class Ledger:
     def prune(self, now: float, part: int = 0, of: int = 1) -> Change:
         """Drop plain endpoints silent for their TTL (TLS ones stay), then routes empty for too long.
 
-        A large table is looked through in `of` parts: whoever asks for each of them has asked for all.
+        Only routes with a plain endpoint are looked at, and these in `of` parts (a divisor of PARTS): whoever asks for each of
+        them has asked for all.
         """
         stale = [
-            (uri_of(key), endpoint)
-            for key, endpoint in self._endpoints(part, of)
-            if not endpoint.tls and endpoint.pulse.expires <= now and uri_of(key).host not in self._held
+            (uri, endpoint)
+            for uri in self._plain_routes(part, of)
+            for endpoint in self._members(uri)
+            if not endpoint.tls and endpoint.pulse.expires <= now and uri.host not in self._held
         ]
         taken = self._take(stale, What.PRUNED, now)
         over = [key for key, until in self._emptied.items() if until <= now]
@@ -179,9 +185,11 @@ class Ledger:
         routing = bool(gone) or any(left) or any(event.what is not What.REFRESHED for event in events)
         return Change(routing, tuple(events), new, tuple(uri.key for uri in gone if uri.key not in static))
 
-    def refresh_all(self, now: float) -> None:
-        """Every endpoint counts as heard of now: the way back from a time in which nothing could be heard."""
-        for _, endpoint in self._endpoints():
+    def refresh_all(self, now: float, part: int = 0, of: int = 1) -> None:
+        """Every endpoint (of one of so many parts) counts as heard of now: the way back from a time in which nothing could be
+        heard.
+        """
+        for endpoint in self._endpoints(part, of):
             endpoint.pulse.expires = now + endpoint.ttl
 
     def publish(self) -> RouteTable:
@@ -240,15 +248,23 @@ class Ledger:
             return entry.members.get(address)
         return next((endpoint for endpoint in self._members(uri) if endpoint.address == address), None)
 
-    def _endpoints(self, part: int = 0, of: int = 1) -> Iterator[tuple[str, Endpoint]]:
-        """Every endpoint of a part under the key of its route; what changed since the last table belongs to all."""
+    def _endpoints(self, part: int, of: int) -> Iterator[Endpoint]:
+        """Every endpoint of a part; what changed since the last table belongs to all."""
         for route in self._table.part(part, of):
             if route.key not in self._open:
-                for endpoint in route.pool.endpoints:
-                    yield route.key, endpoint
-        for key, entry in self._open.items():
-            for endpoint in entry.members.values():
-                yield key, endpoint
+                yield from route.pool.endpoints
+        for entry in self._open.values():
+            yield from entry.members.values()
+
+    def _plain_routes(self, part: int, of: int) -> Iterator[RouteUri]:
+        """The routes of a part that have a plain endpoint; those that have none any more are forgotten."""
+        for keys in self._plain[part::of]:
+            for key in tuple(keys):
+                uri = uri_of(key)
+                if all(endpoint.tls for endpoint in self._members(uri)):
+                    keys.discard(key)
+                else:
+                    yield uri
 
     def _uris(self, host: Host) -> list[RouteUri]:
         """The routes of one host, paths below it too."""
@@ -284,6 +300,8 @@ class Ledger:
         entry.members[fresh.address] = fresh
         entry.adopt(fresh)
         self._emptied.pop(uri.key, None)
+        if not fresh.tls:
+            self._plain[hash(uri.key) % PARTS].add(entry.uri.key)
         return Event(What.REGISTERED if member is None else What.UPDATED, uri.key, fresh, same is None)
 
     def _remember(self, data: bytes, endpoints: tuple[Endpoint, ...]) -> None:

@@ -10,6 +10,7 @@ Source: GoRouter's subscriber: router.start, then router.greet, then router.*; i
 """
 
 import asyncio
+import gc
 import json
 import time
 import uuid
@@ -24,7 +25,7 @@ from nats.errors import Error, SlowConsumerError
 from registry.active_apps import SUBJECT, ActiveApps
 from registry.connect_nats import NatsLink, NatsSettings
 from registry.intake import Intake, IntakeLimits, Log, RegistryMetrics
-from registry.ledger import Change, Ledger
+from registry.ledger import PARTS, Change, Ledger
 from registry.table import RouteTable
 
 PENDING_MESSAGES = 131_072
@@ -40,8 +41,10 @@ PUBLISH_SECONDS = (0.001, 0.008)
 PUBLISH_SHARE = 4
 """Between the two: this many times what the last publication took, so that it stays a fifth of the work."""
 
-PRUNE_PARTS = 64
-"""What is stale is looked for in so many turns of the event loop: a walk through a million routes takes half a second."""
+FREEZE_ROUTES = 10_000
+"""From so many routes on, and whenever they have doubled, the garbage collector is told not to look at what is there: values of
+the table form no cycles, and a look at a million routes takes seconds.
+"""
 
 Publish = Callable[[RouteTable, Sequence[Change]], None]
 """Takes a new table and the changes that led to it."""
@@ -95,6 +98,7 @@ class Subscriber:
         self._subscription: Subscription | None = None
         self._changes: list[Change] = []
         self._due: asyncio.TimerHandle | None = None
+        self._freeze_at = FREEZE_ROUTES
         self._publication_took = 0.0
         self._slice_ends = 0.0
         self._suspension_told = False
@@ -133,7 +137,11 @@ class Subscriber:
         changes, self._changes = self._changes, []
         started = self._clock()
         try:
-            self._publish(self._ledger.publish(), changes)
+            table = self._ledger.publish()
+            self._publish(table, changes)
+            if len(table) >= self._freeze_at:
+                gc.freeze()
+                self._freeze_at = 2 * len(table)
         except Exception as error:  # noqa: BLE001 - the next message must find a subscriber
             self._log.error("publishing-routes-failed", error=error)
         self._publication_took = self._clock() - started
@@ -155,11 +163,17 @@ class Subscriber:
         )
         await client.flush()
         self._client = client
+        if self._settings.suspend_pruning:
+            await self._refresh()
         self._recovered()
 
+    async def _refresh(self) -> None:
+        """Nothing is pruned until it is done: `connected` comes after."""
+        for part in range(PARTS):
+            self._ledger.refresh_all(self._clock(), part, PARTS)
+            await asyncio.sleep(0)
+
     def _recovered(self) -> None:
-        if self._settings.suspend_pruning:
-            self._ledger.refresh_all(self._clock())
         self.connected = True
         self._suspension_told = False
         self.first_connection.set()
@@ -223,10 +237,10 @@ class Subscriber:
 
     async def _prune(self) -> None:
         """Once through the table; ends early where NATS goes."""
-        for part in range(PRUNE_PARTS):
+        for part in range(PARTS):
             if self._settings.suspend_pruning and not self.connected:
                 return
-            change = self._intake.prune(self._clock(), part, PRUNE_PARTS)
+            change = self._intake.prune(self._clock(), part, PARTS)
             if change.routing:
                 self.publish_soon(change)
             await asyncio.sleep(0)

@@ -1,7 +1,7 @@
 """Tests of `python -m bench scale`: what the simulated apps say is what a router takes, and the plot is well formed."""
 
 import json
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -47,5 +47,5 @@ def test_a_longer_interval_takes_less_of_the_network() -> None:
 def test_a_plot_is_well_formed(values: list[float], *, logarithmic: bool) -> None:
     """One line a series, whatever its values, and names that XML could take for its own."""
     lines = [Line("a < b", [(0.0, values[0]), (9.0, values[1])])]
-    drawn = ElementTree.fromstring(plot("a & b", "s", [Panel("x", lines, logarithmic)], [Phase("p", 0.0, 9.0)]))
+    drawn = ET.fromstring(plot("a & b", "s", [Panel("x", lines, logarithmic)], [Phase("p", 0.0, 9.0)]))
     assert len(drawn.findall("{http://www.w3.org/2000/svg}polyline")) == 1

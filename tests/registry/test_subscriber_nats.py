@@ -309,7 +309,7 @@ async def prunes(ear: Ear, count: int) -> None:
     done = 0
     original = ear.ledger.prune
 
-    def counted(now: float, part: int, of: int) -> Change:
+    def counted(now: float, part: int = 0, of: int = 1) -> Change:
         nonlocal done
         done += part == of - 1
         return original(now, part, of)
