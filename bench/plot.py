@@ -9,7 +9,7 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, LEFT, RIGHT = 760, 70, 130
-HEIGHT, GAP, TOP = 90, 34, 30
+HEIGHT, GAP, TOP = 90, 34, 44
 COLOURS = ("#1f5fa8", "#c0392b", "#2e7d32", "#8e6c00", "#6a3d9a")
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2")
 
@@ -75,7 +75,7 @@ def _panel(panel: Panel, top: float, least: float, most: float, phases: Sequence
         shade = "#f2f2f2" if number % 2 else "#fafafa"
         yield f'<rect x="{start:.1f}" y="{top:.1f}" width="{end - start:.1f}" height="{HEIGHT}" fill="{shade}"/>'
         if named:
-            yield _text((start + end) / 2, top - 18, phase.name, anchor="middle", colour="#666")
+            yield _text((start + end) / 2, top - 18 - 12 * (number % 2), phase.name, anchor="middle", colour="#666")
     yield _text(LEFT, top - 4, panel.title)
     for tick in _decades(floor, ceiling) if panel.logarithmic else _ticks(0, ceiling, 4):
         y = y_of(tick)

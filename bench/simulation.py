@@ -80,7 +80,9 @@ def main(arguments: Sequence[str]) -> int:
     about = [f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {_described(platform)}", *facts(placed)]
     print(_as_json(about, run, grown) if options.json else _as_text(about, run, grown))
     if options.plot:
-        Path(options.plot).write_text(_plot(run))
+        file = Path(options.plot)
+        file.write_text(_plot(run))
+        file.with_name(f"{file.stem}-nats{file.suffix}").write_text(_bandwidth_plot(platform))
     return 0
 
 
@@ -245,10 +247,23 @@ def _plot(run: Run) -> str:
     return plot(_described(run.platform), "seconds", panels, run.phases)
 
 
+def _bandwidth_plot(platform: Platform) -> str:
+    def line(size: int) -> Line:
+        points = [(each, bandwidth(platform._replace(options=size, interval=each)) / 1e6) for each in INTERVALS]
+        return Line(f"{size} bytes" if size else "no options", points)
+
+    title = f"What NATS gives to each router: {platform.instances:,} instances, by the size of their options"
+    return plot(
+        title,
+        "seconds between two words of an instance",
+        [Panel("MB a second", [line(size) for size in SIZES], logarithmic=True)],
+    )
+
+
 def _described(platform: Platform) -> str:
     return (
-        f"{platform.routes:,} routes, {platform.instances:,} instances, each heard every {platform.interval:g} s "
-        f"({platform.rate:,.0f} messages a second), {platform.options} bytes of options"
+        f"{platform.routes:,} routes, {platform.instances:,} instances, heard every {platform.interval:g} s "
+        f"({platform.rate:,.0f} messages/s), {platform.options} bytes of options"
     )
 
 
@@ -258,7 +273,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--instances", type=int, default=25_000, help="each with its share of the routes (default: %(default)s)")
     parser.add_argument("--interval", type=float, default=20.0, help="seconds between two words of one (default: %(default)s)")
     parser.add_argument("--options", type=int, default=64, help="bytes of options of each (default: %(default)s)")
-    parser.add_argument("--plot", metavar="FILE", help="write an SVG file")
+    parser.add_argument("--plot", metavar="FILE.svg", help="write the run as a plot, and the bandwidths as FILE-nats.svg")
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
     if not 0 < options.instances <= min(options.routes, 1 << 24) or options.interval <= 0 or options.options < 0:

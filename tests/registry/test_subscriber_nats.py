@@ -145,6 +145,23 @@ def test_an_unchanged_heartbeat_publishes_nothing(server: NatsServer) -> None:
     assert len(ear.publications) == 1
 
 
+def test_the_garbage_collector_leaves_a_grown_table_alone(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has so many routes, and again when they have doubled; a look at a million would hold everything up for seconds."""
+    frozen: list[int] = []
+    monkeypatch.setattr("registry.subscriber_nats.FREEZE_ROUTES", 2)
+    ear: Ear = Ear(server)
+    monkeypatch.setattr("gc.freeze", lambda: frozen.append(len(ear.ledger.table)))
+
+    async def scenario() -> None:
+        with NatsConnection(server.port) as nats:
+            for number in range(5):
+                nats.publish("router.register", app(f"{number}.example"))
+                await ear.has(*(f"{known}.example" for known in range(number + 1)))
+
+    ear.run(scenario)
+    assert frozen == [2, 4]
+
+
 def test_a_burst_loses_nothing_and_is_published_in_few_tables(server: NatsServer) -> None:
     """R280, R284: thousands of registrations at once, gathered into few publications."""
     count = 5000
