@@ -285,9 +285,17 @@ def test_only_a_hit_of_a_list_makes_a_denial(check: Check) -> None:
 
 @given(st.lists(st.tuples(ADDRESSES, st.integers(0, 32)), max_size=6), ADDRESSES)
 def test_an_address_is_denied_exactly_when_a_network_holds_it(listed: list[tuple[str, int]], address: str) -> None:
-    """R238: the look-up by length of prefix finds what looking at each network finds."""
+    """R238: the look-up by length of prefix finds what looking at each network finds, IPv4 inside IPv6 as either."""
     lists = networks(*(str(ip_network(f"{text}/{length}", strict=False)) for text, length in listed))
-    assert (denied_address(lists, address) is not None) is any(ip_address(address) in network for network in lists.networks)
+    plain = ip_address(address)
+    spellings = {plain, getattr(plain, "ipv4_mapped", None) or plain}
+    held = any(spelling in network for network in lists.networks for spelling in spellings)
+    assert (denied_address(lists, address) is not None) is held
+
+
+def test_any_address_inside_ipv6_is_denied_by_a_network_of_all() -> None:
+    """R238: the least of them too."""
+    assert denied_address(networks("0.0.0.0/0"), "::ffff:0:0") is not None
 
 
 def test_thousands_of_networks_cost_an_address_no_more_than_their_lengths() -> None:
