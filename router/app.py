@@ -304,7 +304,7 @@ class App:
         if address is not None:
             prometheus = config.prometheus
             await self._serve_status(
-                metrics_handlers(self._metrics, config.metrics.path), *address,
+                metrics_handlers(self._metrics.render, config.metrics.path), *address,
                 prometheus.certificate, prometheus.private_key.get_secret_value(), prometheus.client_ca,
             )  # fmt: skip
 
