@@ -60,6 +60,7 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.l7_control",),
     ("router.data_side",),
     ("router.app",),
+    ("router.workers",),
     ("router.cli.output",),
     ("router.demo",),
     ("router.cli",),

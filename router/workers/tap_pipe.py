@@ -143,7 +143,7 @@ _EVENT: Final[Mapping[str, _Is]] = {
     "host": _maybe(_text(255)),
     "method": _maybe(_text(64 + _MARK)),
     "path": _maybe(_text(MAX_PATH + _MARK)),
-    "status": _is_status,
+    "status": _maybe(_is_status),
     "router_error": _maybe(_WORD),
     "mtls_auth": _maybe(_WORD),
     "rule": _maybe(_WORD),
