@@ -39,6 +39,17 @@ class Pulse:
         self.unhealthy = False  # the operator's health check took it out; then failed_until is for ever
         self.row = 0  # results in a row that speak against what `unhealthy` says
 
+    def enter(self, most: int) -> bool:
+        """Take the place of one more request in flight, unless `most` are taken; 0: any number."""
+        if 0 < most <= self.in_flight:
+            return False
+        self.in_flight += 1
+        return True
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self.in_flight -= 1
+
     def checked(self, *, passed: bool, needed: int) -> bool:
         """Take the result of a health check; True where it is the last `needed` in a row to change what the endpoint is."""
         if passed is not self.unhealthy:

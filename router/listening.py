@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from router.config.compile_l4 import L4Settings
 from router.l4.listeners import ListenerPlan
-from router.net.budget import Budget, Total
+from router.net.budget import OWN, Budget, Counters, Total
 from router.net.listener import Listener, Serve, bind
 from router.observe.metrics import Metrics
 
@@ -44,15 +44,23 @@ def places(settings: L4Settings) -> dict[Place, ListenerPlan]:
 class Listening:
     """All listeners of a process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, serve: Serve, metrics: Metrics, pause: Callable[[], float]) -> None:
-        """`pause`: seconds without accepting after descriptors ran out, today."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        serve: Serve,
+        metrics: Metrics,
+        pause: Callable[[], float],
+        counters: Counters = OWN,
+    ) -> None:
+        """`pause`: seconds without accepting after descriptors ran out, today. `counters`: what the limits are kept by."""
         self._loop = loop
         self._serve = serve
         self._shed = metrics.connections_shed
         self._pause = pause
         self._listeners: dict[Place, Listener] = {}
         self._budgets: dict[str, Budget] = {}
-        self._total = Total()
+        self._counters = counters
+        self._total = Total(counters=counters)
 
     def __iter__(self) -> Iterator[Listener]:
         return iter(self._listeners.values())
@@ -99,7 +107,7 @@ class Listening:
             listener.close()
 
     def _made(self, plan: ListenerPlan, sock: socket.socket) -> Listener:
-        budget = self._budgets.setdefault(plan.name, Budget(plan.budget, self._total))
+        budget = self._budgets.setdefault(plan.name, Budget(plan.budget, self._total, self._counters, f"listener:{plan.name}"))
         return Listener(
             plan.name,
             sock,
