@@ -17,6 +17,8 @@ from router.net.budget import Budget, BudgetLimits, Total
 from router.workers.memory import Memory
 from router.workers.shared import Shared
 
+TOGETHER = 3
+"""So many hammer at the same time."""
 ADDRESS = "192.0.2.7"
 
 
@@ -77,10 +79,12 @@ def _pulse(shared: Shared, limit: int, times: int) -> list[tuple[int, int]]:
 
 def _held(enter: Callable[[], bool], leave: Callable[[], None], times: int) -> list[tuple[int, int]]:
     found = []
-    for _ in range(times):
+    for turn in range(times):
         if enter():
-            began = time.monotonic_ns()
-            found.append((began, time.monotonic_ns()))
+            began = ended = time.monotonic_ns()
+            for _ in range(turn % 16):  # not always as long, so that the others come at every moment
+                ended = time.monotonic_ns()
+            found.append((began, ended))
             leave()
     return found
 
@@ -120,9 +124,20 @@ WHAT: dict[str, Callable[[Shared, int, int], Any]] = {
     "hold": _hold, "lock": _lock,
 }  # fmt: skip
 
+
+def together(shared: Shared) -> None:
+    """All begin in the same microsecond, so that they are in each other's way."""
+    start = shared.gauge("start")
+    start.enter(0)
+    while start.open < TOGETHER:
+        pass
+
+
 if __name__ == "__main__":
     descriptor, row, what, limit, times = sys.argv[1:]
     shared = Shared.attach([int(descriptor)], int(row))
     print("ready", flush=True)
     sys.stdin.readline()
+    if what not in ("hold", "lock"):
+        together(shared)
     print(json.dumps(WHAT[what](shared, int(limit), int(times))))
