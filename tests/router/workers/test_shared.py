@@ -2,16 +2,16 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from router.net.budget import Budget, BudgetLimits
+from router.net.budget import Budget, BudgetLimits, Held
+from router.workers.memory import Memory
 from router.workers.shared import Shared
-from tests.router.workers.conftest import written
+from tests.router.workers.conftest import House, written
 from tests.router.workers.hammer import ADDRESS, TOGETHER, Hammer
-
 
 
 @pytest.fixture
@@ -48,6 +48,45 @@ def test_processes_that_hammer_pass_no_limit(shared: Shared, what: str, limit: i
     assert 0 < most_at_once(spans) <= limit
     assert [shared.pulse(1).in_flight, shared.gauge("listener:tls").open, shared.gauge("total").open] == [0, 0, 0]
     assert len(written(shared._memory)) == TOGETHER  # what they began by, and nothing else
+
+
+ENTERS: dict[str, Callable[[Shared, int], bool]] = {
+    "gauge": lambda shared, most: shared.gauge("one").enter(most),
+    "held": lambda shared, most: _watched(shared, most).enter(ADDRESS, most),
+    "pulse": lambda shared, most: shared.pulse(1).enter(most),
+    "window": lambda shared, most: shared.window("one").count(ADDRESS, 1000.0, 1.0) <= most,
+    "all in the window": lambda shared, most: _all_in_the_window(shared) <= most,
+}
+
+
+def _watched(shared: Shared, most: int) -> Held:
+    held = shared.held("one")
+    held.watch(most)
+    return held
+
+
+def _all_in_the_window(shared: Shared) -> int:
+    window = shared.window("one")
+    window.count(str(id(shared)), 1000.0, 1.0)
+    return window.total
+
+
+@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("kind", ENTERS)
+def test_who_comes_in_the_middle_of_an_admission_passes_no_limit(
+    house: House, kind: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst moment: everybody has counted himself in and nobody has looked yet. At worst all are refused."""
+    inside: list[bool] = []
+    waiting = iter(house.workers)
+
+    def settle(self: Memory) -> None:
+        if (following := next(waiting, None)) is not None:
+            inside.append(ENTERS[kind](following, most))
+
+    monkeypatch.setattr(Memory, "settle", settle)
+    inside.append(ENTERS[kind](next(waiting), most))
+    assert (len(inside), sum(inside) <= most) == (3, True)
 
 
 def test_processes_that_come_in_one_second_pass_no_rate(shared: Shared) -> None:

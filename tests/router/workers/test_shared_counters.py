@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.net.budget import Budget, BudgetLimits, Gauge, Total, Window
+from router.net.budget import Budget, BudgetLimits, Total, Window
 from router.net.firewall import Firewall, FirewallRules
 from router.workers import shared_counters
-from router.workers.memory import GAUGES, HELD, SPREAD, Memory
+from router.workers.memory import GAUGES, HELD, SPREAD
 from router.workers.shared_counters import _Places
 from tests.router.workers.conftest import House, written
 
@@ -73,25 +73,6 @@ def test_all_workers_together_are_as_fast_as_one(limits: BudgetLimits, steps: li
         fast = 0 < limits.rate < tried.total() or 0 < limits.rate_per_address < tried[address]
         assert workers[row].admit(address, now) == ("rate" if fast else None)
     house.close()
-
-
-@pytest.mark.parametrize("most", [1, 2])
-def test_who_comes_in_the_middle_of_an_admission_passes_no_limit(
-    house: House, most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The worst moment: everybody has counted himself in and nobody has looked yet. At worst all are refused."""
-    gauges: list[Gauge] = [shared.gauge("one") for shared in house.workers]
-    inside: list[bool] = []
-    waiting = iter(gauges[1:])
-
-    def settle(self: Memory) -> None:
-        if (following := next(waiting, None)) is not None:
-            inside.append(following.enter(most))
-
-    monkeypatch.setattr(Memory, "settle", settle)
-    inside.append(gauges[0].enter(most))
-    assert sum(inside) <= most
-    assert gauges[0].open == sum(inside)
 
 
 def test_listeners_are_counted_apart(house: House) -> None:
