@@ -146,12 +146,12 @@ class Tap:
     """Those who listen. `listeners` is empty nearly always: whoever has something to tell asks that first. `streams`: the
     listeners of this process, each by a number that no other ever has."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, changed: Callable[[], None] | None = None) -> None:
-        """`changed` is called whenever somebody begins or ends to listen."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.listeners: Sequence[Hears] = []
         self.streams: dict[int, Listener] = {}
         self.clock = clock
-        self._changed = changed
+        self.changed: Callable[[], None] | None = None
+        """Called whenever somebody begins or ends to listen."""
         self._subscribed = 0
         self._timestamps = Timestamps()
 
@@ -173,8 +173,8 @@ class Tap:
 
     def _listen(self) -> None:
         self.listeners = list(self.streams.values())
-        if self._changed is not None:
-            self._changed()
+        if self.changed is not None:
+            self.changed()
 
     def offer(self, record: AccessRecord, host: str, path: str, decision: Decision | None) -> None:
         """An exchange that has ended. `host` and `path` (without its query) as they were understood; "" if they were not."""

@@ -22,7 +22,8 @@ class Pipe:
         self.clock = Clock()
         self.sent: list[str] = []
         self.worker = WorkerTap(lambda told: self.sent.append(json.dumps(told)), self.clock)
-        self.supervisor = Tap(self.clock, self.ask)
+        self.supervisor = Tap(self.clock)
+        self.supervisor.changed = self.ask
 
     def ask(self) -> None:
         self.worker.seek(json.loads(json.dumps(asked(self.supervisor))))
