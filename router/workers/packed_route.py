@@ -24,7 +24,7 @@ from registry.hostname import Host
 from registry.options import NO_OPTIONS, OptionWarning, RouteOptions
 from registry.route_limits import RouteLimits, Wishes
 
-NO_CELL: Final = -1
+NO_CELL: Final = 0
 """The number of an endpoint or a bucket that has none: its worker counts alone."""
 
 _CELLS = (Pulse, Turn, Bucket)

@@ -23,7 +23,7 @@ from registry.bucket import Bucket
 from registry.endpoint import Endpoint, Pulse, Route
 from registry.table import SHARDS, HostRoutes, RouteTable, Shard, shard_of
 from router.workers.open_routes import OPEN, SILENT, UNHEALTHY, Flags, OpenRoute, OpenRoutes, Packed, PackedPaths, PackedShard
-from router.workers.packed_route import FORMAT, NO_CELL, Makers, pack_route
+from router.workers.packed_route import FORMAT, NO_CELL, Makers, NumberOf, pack_route
 
 PIECE: Final = 1 << 18
 """Bytes of a piece of a whole table, about: some milliseconds to make. A route of thousands of endpoints may exceed it."""
@@ -57,16 +57,18 @@ class RouteFeed:
     """The supervisor's side, one for all workers. Without `endpoints` or `buckets` these have no numbers.
 
     Every table that is published goes through `change` with the one before it; a worker that got an older one by `whole` gets
-    another `change` from that one.
+    another `change` from that one. What is in the newest table has numbers, and nothing else keeps any.
     """
 
     def __init__(self, endpoints: Cells | None = None, buckets: Cells | None = None) -> None:
         self._pulses = _Numbers(endpoints)
         self._buckets = _Numbers(buckets)
+        self._newest = -1  # the last generation whose cells have numbers
         self._said: dict[Pulse, _Flip] = {}  # of those that something speaks against
 
     def whole(self, table: RouteTable) -> Iterator[bytes]:
         """All of a table, piece by piece; at least one. The table may be followed by others meanwhile."""
+        self._begin(table)
         pieces = self._pieces(table)
         number, piece = 0, next(pieces)
         for following in pieces:
@@ -78,8 +80,11 @@ class RouteFeed:
         """What is to be said to those who have `before`; None where the two are one."""
         if before is after:
             return None
+        self._begin(before)
+        number_of = self._number if after.generation >= self._newest else self._known_number
+        self._newest = max(self._newest, after.generation)
         records = [
-            self._record(host, path, was, now)
+            self._record(host, path, was, now, number_of)
             for shards in compress(zip(before.shards, after.shards, strict=True), map(is_not, before.shards, after.shards))
             for host, had, has in _changed_hosts(*shards)
             for path, was, now in _changed_routes(had, has)
@@ -115,7 +120,7 @@ class RouteFeed:
     def _pieces(self, table: RouteTable) -> Iterator[list[_Record]]:
         records, size = [], 0
         for route in table:
-            record = self._record(route.host, route.path, None, route)
+            record = self._record(route.host, route.path, None, route, self._known_number)
             records.append(record)
             size += len(record[2] or b"") + len(route.key)
             if size >= PIECE:
@@ -123,7 +128,7 @@ class RouteFeed:
                 records, size = [], 0
         yield records
 
-    def _record(self, host: str, path: str, before: Route | None, after: Route | None) -> _Record:
+    def _record(self, host: str, path: str, before: Route | None, after: Route | None, number_of: NumberOf) -> _Record:
         """One route, and the end of what it had before and has no more."""
         had = {one.address: one.pulse for one in before.pool.endpoints} if before is not None else {}
         has = {one.address: one.pulse for one in after.pool.endpoints} if after is not None else {}
@@ -132,7 +137,7 @@ class RouteFeed:
             return host, path, None, (), {}
         renewed = tuple([address for address in has if address in had and had[address] is not has[address]])
         flags = {address: self._said[pulse][3] for address, pulse in has.items() if pulse in self._said} if self._said else {}
-        return host, path, pack_route(after, self._number_of), renewed, flags
+        return host, path, pack_route(after, number_of), renewed, flags
 
     def _release(self, before: Route | None, after: Route | None, gone: Iterable[Pulse]) -> None:
         for pulse in gone:
@@ -142,8 +147,21 @@ class RouteFeed:
         if bucket is not None and (after is None or after.pool.bucket is not bucket):
             self._buckets.release(bucket)
 
-    def _number_of(self, cell: Pulse | Bucket) -> int:
-        return self._buckets.of(cell) if isinstance(cell, Bucket) else self._pulses.of(cell)
+    def _begin(self, table: RouteTable) -> None:
+        """Number what is in the first table; from then on every change numbers what it brings."""
+        if self._newest < 0:
+            self._newest = table.generation
+            for route in table if self._pulses.wanted or self._buckets.wanted else ():
+                for cell in (route.pool.bucket, *(one.pulse for one in route.pool.endpoints)):
+                    if cell is not None:
+                        self._number(cell)
+
+    def _number(self, cell: Pulse | Bucket) -> int:
+        return (self._buckets if isinstance(cell, Bucket) else self._pulses).of(cell)
+
+    def _known_number(self, cell: Pulse | Bucket) -> int:
+        """Of what an older table has, and no newer one, there is none any more."""
+        return (self._buckets if isinstance(cell, Bucket) else self._pulses).known(cell)
 
 
 class _Numbers:
@@ -154,6 +172,13 @@ class _Numbers:
     def __init__(self, cells: Cells | None) -> None:
         self._cells = cells
         self._numbers: dict[Pulse | Bucket, int] = {}
+
+    @property
+    def wanted(self) -> bool:
+        return self._cells is not None
+
+    def known(self, cell: Pulse | Bucket) -> int:
+        return self._numbers.get(cell, NO_CELL)
 
     def of(self, cell: Pulse | Bucket) -> int:
         if self._cells is None:
