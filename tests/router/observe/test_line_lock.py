@@ -190,6 +190,23 @@ def test_what_an_error_cuts_is_ended_by_the_next(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
+def test_whoever_logs_does_not_wait_for_whoever_writes(pipe: tuple[int, int]) -> None:
+    """The lock is held elsewhere, for as long as it likes: `write` and `close` return, and the lines come when it is free."""
+    reader, writer = pipe
+    descriptor = make_line_lock()
+    held, lock = LineLock(descriptor), LineLock(descriptor)
+    held.hold()
+    sink = Sink(DescriptorTarget(writer, lock), max_pending=8)
+    assert [sink.write([line]) for line in (b"first", b"too long", b"2nd")] == [0, 1, 0]
+    assert sink.close(0) is False
+    held.release(finished=True)
+    assert sink.close(10) is True
+    assert os.read(reader, 100) == b"first\n2nd\n"
+    for each in (held, lock):
+        each.close()
+    os.close(descriptor)
+
+
 def test_a_lock_that_cannot_be_had_loses_the_lines_and_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sink's thread must live on."""
     descriptor = make_line_lock()
