@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from registry.bucket import Bucket
 from registry.endpoint import Pulse, Route
 from registry.table import HostRoutes
-from router.workers.packed_route import Makers, unpack_route
+from router.workers.packed_route import NO_CELL, Makers, unpack_route
 
 OPEN: Final = 4096
 """Routes asked for lately; as many again that were before. Some 2 KiB each."""
@@ -102,7 +102,7 @@ class OpenRoutes:
     ) -> OpenRoute:
         makers, kept = self._makers, self._buckets.get(host + path)
         if kept is not None:
-            makers = replace(makers, bucket=lambda _: kept)
+            makers = replace(makers, bucket=lambda number: kept if number == NO_CELL else self._makers.bucket(number))
         route = unpack_route(host, path, packed, makers, None if before is None else before.route, renewed)
         return OpenRoute(packed, HostRoutes(route, _NO_PATHS, 0))
 

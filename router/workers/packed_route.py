@@ -229,8 +229,9 @@ def _same_policy(policy: PoolPolicy, before: Route | None) -> PoolPolicy:
 
 
 def _bucket(number: int, before: Route | None, makers: Makers) -> Bucket:
+    """The one that the route had, unless it has a number: that may be another by now, and says by itself whose bucket it is."""
     had = before.pool.bucket if before is not None else None
-    return makers.bucket(number) if had is None else had
+    return makers.bucket(number) if had is None or number != NO_CELL else had
 
 
 @lru_cache(maxsize=256)

@@ -102,6 +102,24 @@ def test_a_rate_goes_on_over_a_route_that_was_closed() -> None:
     assert desk.route("h1").pool.bucket is not bucket
 
 
+def test_a_rate_that_all_workers_share_is_found_by_its_number() -> None:
+    """Not by what a closed route had: it may have lost its rate and got another meanwhile."""
+    made: dict[int, Bucket] = {}
+    opened = OpenRoutes(Makers(bucket=lambda number: made.setdefault(number, Bucket())), lambda: 0.0, 1)
+
+    def ask(host: str, number: int) -> Bucket | None:
+        limited = Route(host, Host(host), "", Pool((endpoint(),), NO_POLICY, bucket=Bucket()))
+        shard = PackedShard({host: pack_route(limited, lambda cell: number if isinstance(cell, Bucket) else 0)}, opened)
+        root = shard[host].root
+        return None if root is None else root.pool.bucket
+
+    assert ask("h1", 3) is made[3]
+    for other in range(10, 20):
+        ask(f"h{other}", other)
+    assert opened.keys() >= {"h1"}
+    assert ask("h1", 4) is made[4]
+
+
 def test_what_was_said_of_an_endpoint_holds_when_its_route_is_opened_again() -> None:
     """A silent endpoint stays silent, open or not, until another word comes."""
     desk = Desk()

@@ -159,3 +159,14 @@ def test_cells_are_made_by_number() -> None:
     found = unpack_route("a.b", "", pack_route(one, numbers.__getitem__), Makers(pulse, bucket, lambda: 5))
     assert made == [7, 8, 9]
     assert found.pool.turn.next == 5
+
+
+def test_a_bucket_with_another_number_is_another_bucket() -> None:
+    """A route lost its rate and has one again: its old number may be a stranger's."""
+    one = route(endpoint(1), bucket=Bucket())
+    made: dict[int, Bucket] = {}
+    makers = Makers(bucket=lambda number: made.setdefault(number, Bucket()))
+    before = unpack_route("a.b", "", pack_route(one, lambda _: 9), makers)
+    same = unpack_route("a.b", "", pack_route(one, lambda _: 9), makers, before)
+    other = unpack_route("a.b", "", pack_route(one, lambda _: 10), makers, same)
+    assert [found.pool.bucket for found in (before, same, other)] == [made[9], made[9], made[10]]
