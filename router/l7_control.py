@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from operator import attrgetter
 
 from authz.decide import unenforced
 from registry.active_apps import ActiveApps
-from registry.endpoint import Endpoint
+from registry.endpoint import Endpoint, Pulse
 from registry.ledger import Change, Ledger, What
 from registry.problems import Problem
 from registry.subscriber_nats import Subscriber
@@ -31,7 +32,9 @@ from router.process import Process
 
 
 class L7Control:
-    """The registry, the checks of backends, the two snapshots. `published` is called after each change of the routes."""
+    """The registry, the checks of backends, the two snapshots. `published` is called after each change of the routes;
+    `in_flight` says how many requests an endpoint has.
+    """
 
     def __init__(self, config: Config, process: Process) -> None:
         """Raises CompileError when the configuration cannot be built."""
@@ -40,6 +43,7 @@ class L7Control:
         self._log = process.log
         self.live = Live(compile_config(config, 1, process.loop, process.wheel), RouteTable())
         self.published: Callable[[], None] = _nobody
+        self.in_flight: Callable[[Pulse], int] = attrgetter("in_flight")
         self._ledger = Ledger(parts.ledger_settings(config), first_turn=lambda: random.randrange(1 << 16))  # noqa: S311
         self._active = ActiveApps() if config.publish_active_apps_interval else None
         self._subscriber = self._make_subscriber(config)
@@ -65,7 +69,9 @@ class L7Control:
     def handlers(self, credentials: tuple[str, str], warnings: Callable[[], Sequence[Problem]]) -> dict[str, Handler]:
         """What the port of the route table answers."""
         handlers = routes_handlers(*credentials, lambda: self.live.table)
-        return handlers | inspect_handlers(*credentials, self.live, self._tap, warnings, self._clock)
+        return handlers | inspect_handlers(
+            *credentials, self.live, self._tap, warnings, self._clock, in_flight=lambda pulse: self.in_flight(pulse)
+        )
 
     def prepare(self, config: Config) -> Snapshot:
         """The next configuration, built but not in force. Raises CompileError."""

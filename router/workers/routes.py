@@ -81,7 +81,7 @@ class RouteFeed:
         if before is after:
             return None
         self._begin(before)
-        number_of = self._number if after.generation >= self._newest else self._known_number
+        number_of = self._number if after.generation >= self._newest else self.known_number
         self._newest = max(self._newest, after.generation)
         records = [
             self._record(host, path, was, now, number_of)
@@ -120,7 +120,7 @@ class RouteFeed:
     def _pieces(self, table: RouteTable) -> Iterator[list[_Record]]:
         records, size = [], 0
         for route in table:
-            record = self._record(route.host, route.path, None, route, self._known_number)
+            record = self._record(route.host, route.path, None, route, self.known_number)
             records.append(record)
             size += len(record[2] or b"") + len(route.key)
             if size >= PIECE:
@@ -159,7 +159,7 @@ class RouteFeed:
     def _number(self, cell: Pulse | Bucket) -> int:
         return (self._buckets if isinstance(cell, Bucket) else self._pulses).of(cell)
 
-    def _known_number(self, cell: Pulse | Bucket) -> int:
+    def known_number(self, cell: Pulse | Bucket) -> int:
         """Of what an older table has, and no newer one, there is none any more."""
         return (self._buckets if isinstance(cell, Bucket) else self._pulses).known(cell)
 

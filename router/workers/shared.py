@@ -7,7 +7,7 @@ The supervisor:
     shared.clear(row)                       # a worker is dead: before its row is given to another
     number = shared.cells.take()            # for a new endpoint of a route; shared.buckets.take() for a route with a rate
     shared.cells.release(number)            # it is gone from the table
-    shared.pulse(number).in_flight          # what all workers have at it
+    shared.in_flight(number)                # what all workers have at it
 
 A worker:
 
@@ -80,6 +80,10 @@ class Shared(Counters):
     def pulse(self, number: int, expires: float = math.inf) -> Pulse:
         """`expires`: monotonic seconds."""
         return SharedPulse(self._memory, number, expires) if number else Pulse(expires)
+
+    def in_flight(self, number: int) -> int:
+        """Requests that all workers have at an endpoint; 0 where it has no cell."""
+        return self._memory.sum(IN_FLIGHT + number)
 
     def bucket(self, number: int) -> Bucket:
         return SharedBucket(self._memory, number) if number else Bucket()

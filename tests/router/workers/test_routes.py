@@ -407,6 +407,8 @@ def test_cells_are_made_by_the_numbers_that_the_supervisor_gave() -> None:
     desk.register("a.b", number=2)
     held = [one.pulse for one in desk.pool("a.b")]
     assert held == [pulses[1], pulses[2]]
+    told = [desk.feed.known_number(one.pulse) for route in desk.ledger.table for one in route.pool.endpoints]
+    assert (told, desk.feed.known_number(Pulse())) == ([1, 2], 0)
     desk.unregister("a.b")
     assert (endpoints.released, buckets.released) == ([1], [101])
     desk.unregister("a.b", number=2)

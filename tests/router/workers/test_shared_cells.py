@@ -46,6 +46,7 @@ def test_a_pulse_that_is_made_later_sees_what_is_there(house: House) -> None:
     assert (late.in_flight, late.failed_until, late.unhealthy, late.row, late.expires) == (1, 0.0, False, 0, float("inf"))
     late.in_flight = 4
     assert (late.in_flight, one.pulse(1).in_flight, one.pulse(2).in_flight) == (4, 4, 0)
+    assert [house.supervisor.in_flight(number) for number in (0, 1, 2)] == [0, 4, 0]
 
 
 def test_liveness_is_each_workers_own(house: House) -> None:
