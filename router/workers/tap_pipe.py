@@ -20,6 +20,7 @@ from router.observe.tap import MAX_CHECKS, MAX_DETAIL, MAX_PATH, Allowance, Tap,
 MAX_EVENT: Final = 64 * 1024
 """Bytes of one event on its way."""
 MAX_MISSED: Final = 1_000_000
+"""Told at most."""
 _MARK: Final = len("...[cut]")
 
 
@@ -54,7 +55,7 @@ class Forwarder:
             self._missed += 1
             return
         self._allowance.spend()
-        self._send([self._number, self._missed, event.decode("ascii")])
+        self._send([self._number, min(self._missed, MAX_MISSED), event.decode("ascii")])
         self._missed = 0
 
 

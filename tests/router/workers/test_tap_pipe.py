@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.decision import Check, Deny
-from router.observe.tap import EVENTS_PER_SECOND, Listener, Tap, TapFilter
+from router.observe.tap import EVENTS_PER_SECOND, MAX_CHECKS, Listener, Tap, TapFilter
+from router.workers import tap_pipe
 from router.workers.tap_pipe import MAX_EVENT, MAX_MISSED, WorkerTap, asked, hear, read_event
 from tests.router.observe.test_tap import ANY, Clock, heard, record, subscribed
 
@@ -77,6 +78,23 @@ async def test_what_a_worker_holds_back_is_told_as_missed() -> None:
     pipe.worker.offer(record(), "a.example", "/", None)
     pipe.pass_on()
     assert (await heard(listener))[1]["missed"] == 7
+
+
+def test_an_event_that_is_too_long_is_missed_and_never_more_than_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client made long keeps nobody from hearing the next."""
+    pipe = Pipe()
+    subscribed(pipe.supervisor)
+    monkeypatch.setattr(tap_pipe, "MAX_MISSED", 2)
+    trail = tuple(Check("route", "rule", True, "\U0001f600" * 500) for _ in range(MAX_CHECKS))
+    denied = Deny(403, "mtls_authorization_denied", "rule", "", "route_not_listed", trail)
+    for _ in range(3):
+        pipe.worker.offer(
+            record(), "a.example", "/", Deny(403, "mtls_authorization_denied", "rule", "", "route_not_listed", trail)
+        )
+    assert pipe.sent == []
+    pipe.worker.offer(record(), "a.example", "/", None)
+    assert json.loads(pipe.sent[0])[:2] == [1, 2]
+    assert pipe.pass_on() == [True]
 
 
 async def test_two_workers_together_get_the_rate_of_one_stream() -> None:
