@@ -109,6 +109,10 @@ class Tags(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def columns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names, and their values in the same order."""
+        return self._names, self._values
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Tags) and self._names == other._names:
             return self._values == other._values

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 from zlib import crc32
 
@@ -41,7 +42,14 @@ def _names_of(shape: type) -> tuple[str, ...]:
     return named if named is not None else tuple(field.name for field in fields(shape) if field.init)
 
 
-_FIELDS: Final = {shape: (number, _names_of(shape)) for number, shape in enumerate(_SHAPES)}
+def _getter(shape: type) -> Callable[[Any], tuple[Any, ...]]:
+    """All of these fields of a value."""
+    names = _names_of(shape)
+    return attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, name) for name in names)
+
+
+_FIELDS: Final = {shape: (number, _getter(shape)) for number, shape in enumerate(_SHAPES)}
+_PLAIN: Final = frozenset({str, int, float, bool, frozenset, type(None)})
 FORMAT: Final = crc32(repr((sys.version_info[:2], [_names_of(shape) for shape in (Route, Pool, Endpoint, *_SHAPES)])).encode())
 """Of what the bytes are made. A worker that was started from other files than its supervisor has another one."""
 
@@ -107,14 +115,14 @@ class _Packer:
         self.options: list[_Wire] = []
         self._numbers: dict[int, int] = {}  # of the options met, by identity
         self._texts: dict[str, str] = {}
-        self._packed: dict[object, _Wire] = {}
+        self._packed: dict[int, _Wire] = {}  # by identity
 
     def text(self, text: str) -> str:
         return self._texts.setdefault(text, text)
 
     def endpoint(self, one: Endpoint, number_of: NumberOf) -> _Wire:
         text = self._texts.setdefault
-        names = tuple(one.tags)
+        names, values = one.tags.columns()
         unusual = one.protocol, one.isolation_segment, one.route_service_url, one.ttl, one.send_proxy
         return (
             text(one.host, one.host),
@@ -125,7 +133,7 @@ class _Packer:
             text(one.instance_index, one.instance_index),
             text(one.san, one.san),
             _letters(names),
-            tuple([text(value, value) for value in map(one.tags.__getitem__, names)]),
+            tuple([text(value, value) for value in values]),
             text(one.availability_zone, one.availability_zone),
             one.updated_at_ns or None,
             None if one.options is NO_OPTIONS else self._number(one.options),
@@ -142,14 +150,16 @@ class _Packer:
         return number
 
     def value(self, value: object) -> _Wire:
-        """Of one of _SHAPES a list, of a tuple a tuple; anything else is as it is. Equal ones become one."""
+        """Of one of _SHAPES a list, of a tuple a tuple; anything else is as it is. What is one object stays one."""
+        if type(value) in _PLAIN:
+            return value
         shape = _FIELDS.get(type(value))
         if shape is None:
             return tuple(map(self.value, value)) if isinstance(value, tuple) else value
-        number, names = shape
-        known = self._packed.get((number, value))
+        known = self._packed.get(id(value))
         if known is None:
-            known = self._packed[number, value] = [number, *(self.value(getattr(value, name)) for name in names)]
+            number, fields_of = shape
+            known = self._packed[id(value)] = [number, *map(self.value, fields_of(value))]
         return known
 
 

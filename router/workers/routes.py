@@ -97,20 +97,23 @@ class RouteFeed:
         """
         flips = []
         for routes in (routes for shard in table.shards[part::parts] for routes in shard.values()):
-            for route in (routes.root,) if not routes.depth else routes.routes():
-                if route is not None:
-                    flips += [flip for endpoint in route.pool.endpoints if (flip := self._flip(route, endpoint, now))]
+            for route in routes.routes() if routes.depth or routes.root is None else (routes.root,):
+                for endpoint in route.pool.endpoints:
+                    pulse = endpoint.pulse
+                    if pulse.expires > now and not pulse.unhealthy and not (self._said and pulse in self._said):
+                        continue  # nearly all of them
+                    flip = self._flip(route, endpoint, now)
+                    if flip is not None:
+                        flips.append(flip)
         return marshal.dumps((_LIVENESS, flips)) if flips else None
 
     def _flip(self, route: Route, endpoint: Endpoint, now: float) -> _Flip | None:
         pulse = endpoint.pulse
-        flags = (endpoint.tls and pulse.expires <= now and SILENT) | (pulse.unhealthy and UNHEALTHY)
-        if not flags and not self._said:
-            return None
+        flags = (SILENT if endpoint.tls and pulse.expires <= now else 0) | (UNHEALTHY if pulse.unhealthy else 0)
         said = self._said.get(pulse)
         if flags == (said[3] if said is not None else 0):
             return None
-        flip = (route.host, route.path, endpoint.address, int(flags))
+        flip = (route.host, route.path, endpoint.address, flags)
         if flags:
             self._said[pulse] = flip
         else:
@@ -130,20 +133,24 @@ class RouteFeed:
 
     def _record(self, host: str, path: str, before: Route | None, after: Route | None, number_of: NumberOf) -> _Record:
         """One route, and the end of what it had before and has no more."""
-        had = {one.address: one.pulse for one in before.pool.endpoints} if before is not None else {}
-        has = {one.address: one.pulse for one in after.pool.endpoints} if after is not None else {}
-        self._release(before, after, set(had.values()) - set(has.values()))
+        renewed: tuple[str, ...] = ()
+        if before is not None:
+            had = {one.address: one.pulse for one in before.pool.endpoints}
+            has = {one.address: one.pulse for one in after.pool.endpoints} if after is not None else {}
+            renewed = tuple([address for address in has if address in had and had[address] is not has[address]])
+            self._release(before, after, set(had.values()) - set(has.values()))
         if after is None:
             return host, path, None, (), {}
-        renewed = tuple([address for address in has if address in had and had[address] is not has[address]])
-        flags = {address: self._said[pulse][3] for address, pulse in has.items() if pulse in self._said} if self._said else {}
+        flags = {}
+        if self._said:
+            flags = {one.address: self._said[one.pulse][3] for one in after.pool.endpoints if one.pulse in self._said}
         return host, path, pack_route(after, number_of), renewed, flags
 
-    def _release(self, before: Route | None, after: Route | None, gone: Iterable[Pulse]) -> None:
+    def _release(self, before: Route, after: Route | None, gone: Iterable[Pulse]) -> None:
         for pulse in gone:
             self._said.pop(pulse, None)
             self._pulses.release(pulse)
-        bucket = before.pool.bucket if before is not None else None
+        bucket = before.pool.bucket
         if bucket is not None and (after is None or after.pool.bucket is not bucket):
             self._buckets.release(bucket)
 
