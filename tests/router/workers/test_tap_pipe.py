@@ -88,9 +88,7 @@ def test_an_event_that_is_too_long_is_missed_and_never_more_than_can_be_told(mon
     trail = tuple(Check("route", "rule", True, "\U0001f600" * 500) for _ in range(MAX_CHECKS))
     denied = Deny(403, "mtls_authorization_denied", "rule", "", "route_not_listed", trail)
     for _ in range(3):
-        pipe.worker.offer(
-            record(), "a.example", "/", Deny(403, "mtls_authorization_denied", "rule", "", "route_not_listed", trail)
-        )
+        pipe.worker.offer(record(), "a.example", "/", denied)
     assert pipe.sent == []
     pipe.worker.offer(record(), "a.example", "/", None)
     assert json.loads(pipe.sent[0])[:2] == [1, 2]
