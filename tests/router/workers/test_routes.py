@@ -276,6 +276,24 @@ def test_a_whole_table_keeps_the_pulses_of_what_is_open_and_forgets_what_is_gone
     assert desk.pulse("c.d") is not before
 
 
+def test_a_route_that_was_gone_begins_anew() -> None:
+    """Nothing is kept of what no table has; another's health is not its."""
+    desk = Desk()
+    desk.register("a.b")
+    before = desk.replica.table.lookup("a.b", "/")
+    desk.unregister("a.b")
+    desk.now = 5.0
+    desk.ledger.prune(desk.now)
+    desk.publish()
+    assert len(desk.replica.table) == 0
+    desk.register("a.b")
+    after = desk.replica.table.lookup("a.b", "/")
+    assert before is not None
+    assert after is not None
+    assert after.pool.turn is not before.pool.turn
+    assert after.pool.endpoints[0].pulse is not before.pool.endpoints[0].pulse
+
+
 def test_an_older_generation_still_answers_as_it_did() -> None:
     """An exchange may keep the table that it started with."""
     desk = Desk()
@@ -324,6 +342,16 @@ def test_a_mark_of_the_workers_own_outlives_what_the_supervisor_says() -> None:
     desk.register("a.b", tls_port=443)
     desk.tell()
     assert desk.pulse("a.b").failed_until == 150.0
+
+
+def test_a_silent_endpoint_stays_silent_when_others_come_to_its_route() -> None:
+    """A change of the route carries what was said of its endpoints."""
+    desk = Desk()
+    desk.register("a.b", tls_port=443)
+    desk.now = 121.0
+    desk.tell()
+    desk.register("a.b", number=2, tls_port=443)
+    assert [one.pulse.expires for one in desk.pool("a.b")] == [-math.inf, math.inf]
 
 
 def test_an_instance_that_takes_over_an_address_is_not_silent() -> None:
