@@ -47,6 +47,7 @@ def test_what_is_asked_for_again_is_the_same_value() -> None:
     desk.route("h2")
     desk.route("h3")
     assert desk.route("h1") is first
+    assert len(desk.open) == 3
     desk.route("h4")
     desk.route("h5")
     assert desk.route("h1") is first
