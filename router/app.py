@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +31,7 @@ from router.net import systemd
 from router.net.listener import bind
 from router.observe.endpoints import Handler, health_handlers, metrics_handlers
 from router.observe.health import Health
+from router.observe.line_lock import LineLock
 from router.observe.status import StatusServer, tls_context
 from router.observe.varz import older_handlers
 from router.process import Process
@@ -57,6 +58,9 @@ class Plane(Protocol):
 
     def adopt(self) -> None:
         """What was prepared is in force, as it is here already. Cannot fail."""
+
+    def render(self) -> bytes | Awaitable[bytes]:
+        """What a scrape reads."""
 
     async def drain(self, seconds: float) -> bool:
         """No new connections; those that are open get this long. True: all have ended."""
@@ -99,6 +103,9 @@ class OneProcess:
         if prepared.sockets is not None:
             self.open()
 
+    def render(self) -> bytes:
+        return self._metrics.render()
+
     async def drain(self, seconds: float) -> bool:
         return await self.data.drain(seconds)
 
@@ -126,7 +133,7 @@ class App:
         """Raises CompileError when the configuration cannot be built, OSError when the access log cannot be opened."""
         self._path = path
         self._loop = loop
-        self._process = Process(config, loop)
+        self._process = Process(config, loop, LineLock.create() if config.worker_count else None)
         self._log = self._process.log
         self._metrics = self._process.metrics
         self._health = Health()
@@ -153,11 +160,11 @@ class App:
     async def run(self) -> int:
         """Serve until told to stop; returns the exit status. Raises OSError when a port cannot be had."""
         config = self._config
-        inherited = systemd.inherited_sockets(os.environ)
-        await self._plane.start(inherited)
-        for sock in inherited.values():  # of ports that the configuration does not want
-            sock.close()
-        await self._start_status(config)
+        try:
+            await self._listen(config)
+        except BaseException:
+            await self._plane.stop()
+            raise
         self._plane.open()
         for work in self._l7.work() if self._l7 is not None else ():
             self._process.spawn(work)
@@ -172,6 +179,14 @@ class App:
             systemd.notify("STOPPING=1")
             await self._close()
         return self._exit_status
+
+    async def _listen(self, config: Config) -> None:
+        """Every port. Raises OSError."""
+        inherited = systemd.inherited_sockets(os.environ)
+        await self._plane.start(inherited)
+        for sock in inherited.values():  # of ports that the configuration does not want
+            sock.close()
+        await self._start_status(config)
 
     async def _become_healthy(self, config: Config) -> None:
         """The table needs the first connection and a round of registrations before traffic may come."""
@@ -304,7 +319,7 @@ class App:
         if address is not None:
             prometheus = config.prometheus
             await self._serve_status(
-                metrics_handlers(self._metrics.render, config.metrics.path), *address,
+                metrics_handlers(self._plane.render, config.metrics.path), *address,
                 prometheus.certificate, prometheus.private_key.get_secret_value(), prometheus.client_ca,
             )  # fmt: skip
 

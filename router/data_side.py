@@ -19,9 +19,11 @@ from router.l4.pipes import Pipes
 from router.l4.relay import Plumbing
 from router.limits import Limits
 from router.listening import Listening, Sockets, Take
+from router.net.budget import OWN, Counters
 from router.net.doorstep import Doorstep
 from router.net.edges import Edges
 from router.observe.health import Health
+from router.observe.line_lock import LineLock
 from router.process import SINK_SECONDS, Process
 
 if TYPE_CHECKING:
@@ -44,16 +46,26 @@ class Prepared(NamedTuple):
 class DataSide:
     """Both doors of one process, its ports and its access log."""
 
-    def __init__(self, config: Config, process: Process, health: Health, seam: L7Seam | None) -> None:
-        """Raises OSError when the access log cannot be opened. `seam` None: L7 is switched off."""
+    def __init__(
+        self,
+        config: Config,
+        process: Process,
+        health: Health,
+        seam: L7Seam | None,
+        counters: Counters = OWN,
+        lock: LineLock | None = None,
+    ) -> None:
+        """Raises OSError when the access log cannot be opened. `seam` None: L7 is switched off. `counters`: what limits are kept
+        by; `lock`: what those who write the access log have in common.
+        """
         loop, wheel, metrics, log = process.loop, process.wheel, process.metrics, process.log
         self._loop = loop
         self._log = log
         self._l7_enabled = config.l7.enabled
-        self._access_log = parts.access_log(config, process.stdout)
+        self._access_log = parts.access_log(config, process.stdout, lock)
         self._edges = Edges(loop)
         self._pipes = Pipes()
-        self._live = L4Live(compile_l4(config), Limits.from_config(config))
+        self._live = L4Live(compile_l4(config), Limits.from_config(config), counters)
         plumbing = Plumbing(loop, wheel, self._edges, self._pipes)
         self._l4 = L4Door(plumbing, metrics, self._access_log, log.named("l4"))
         doorstep = Doorstep(loop)
@@ -62,7 +74,7 @@ class DataSide:
         self._connections = Connections(
             self._live, self._l4, door, doorstep, self._edges, wheel, loop, metrics, log.named("connection")
         )
-        self.listening = Listening(loop, self._connections.accept, metrics, lambda: self._live.limits.accept_pause)
+        self.listening = Listening(loop, self._connections.accept, metrics, lambda: self._live.limits.accept_pause, counters)
         self._flusher = loop.call_later(FLUSH_SECONDS, self._flush)
         metrics.connections_open.source = lambda: len(self._connections)
         metrics.l4_open.source = lambda: len(self._l4.relays)
@@ -73,6 +85,11 @@ class DataSide:
         from router.l7_data import L7Data
 
         return L7Data(config, process, seam, doorstep, self._access_log, health)
+
+    @property
+    def limits(self) -> Limits:
+        """Those in force."""
+        return self._live.limits
 
     def prepare(self, config: Config, take: Take | None) -> Prepared:
         """What the next configuration needs of this process. `take` None: the ports stay as they are. Raises OSError."""
@@ -91,7 +108,7 @@ class DataSide:
 
     async def drain(self, seconds: float) -> bool:
         """No new connections; what is under way gets this long. True: all of it has ended."""
-        self.listening.close()
+        self.listening.finish()
         self._connections.close_idle()
         if await self._connections.wait_closed(self._loop.time() + seconds) or await self._end_relays():
             return True

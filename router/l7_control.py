@@ -50,7 +50,7 @@ class L7Control:
         self._hold(config)
         self.live.table = self._ledger.publish()
         self._tap = Tap()
-        self._health_checks = HealthChecks(self.live, process.loop, process.metrics, process.log.named("health-check"))
+        self.health_checks = HealthChecks(self.live, process.loop, process.metrics, process.log.named("health-check"))
         self._set_sources()
 
     @property
@@ -60,7 +60,7 @@ class L7Control:
 
     def work(self) -> tuple[Coroutine[None, None, None], ...]:
         """What runs as long as the process."""
-        return self._subscriber.run(), self._health_checks.run()
+        return self._subscriber.run(), self.health_checks.run()
 
     async def ready(self) -> None:
         """The first connection to NATS stands."""
@@ -84,7 +84,7 @@ class L7Control:
         held = self._hold(snapshot.config)
         if held.routing:
             self._subscriber.publish_soon(held)
-        self._health_checks.settings_changed()
+        self.health_checks.settings_changed()
 
     # ---- the registry
 
@@ -138,7 +138,7 @@ class L7Control:
         metrics.nats_connected.source = lambda: int(subscriber.connected)
         metrics.buffered_messages.source = lambda: subscriber.buffered
         metrics.total_dropped_messages.source = lambda: subscriber.dropped
-        metrics.backends_unhealthy.source = lambda: self._health_checks.unhealthy
+        metrics.backends_unhealthy.source = lambda: self.health_checks.unhealthy
         metrics.certificate_expiry_seconds.source = lambda: self.live.snapshot.contexts.expiries()
 
 

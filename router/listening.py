@@ -101,6 +101,11 @@ class Listening:
         for listener in self:
             listener.open()
 
+    def finish(self) -> None:
+        """As `close`, but who waits to be accepted is, now."""
+        for listener in self:
+            listener.finish()
+
     def close(self) -> None:
         """The kernel refuses new connections from now on."""
         for listener in self:

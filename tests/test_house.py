@@ -105,6 +105,7 @@ ALARM_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 UNMIRRORED = {
+    "router.workers.__main__": "one line; every worker of the tests is started through it",
     "router.l7_seam": "plain values without a line that runs",
     "router.__main__": "one line; every router of the tests is started through it",
     "router.backend.round_trip": "a protocol without a line that runs",

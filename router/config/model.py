@@ -103,7 +103,9 @@ class Config(BaseModel):
     firewall: FirewallConfig = entry(FirewallConfig, "which clients may not connect, to whatever port")
     max_connections: Count = entry(20_000, ("connections a listener, 0: any number; each idle one costs up to 40 KiB"))
     max_total_connections: Count = entry(0, "connections of all listeners together, 0: any number")
-    max_handshakes: Count = entry(1_000, ("TLS handshakes in flight in each worker, 0: any number; each costs about 100 KiB"), lt=2**31)
+    max_handshakes: Count = entry(
+        1_000, ("TLS handshakes in flight in each worker, 0: any number; each costs about 100 KiB"), lt=2**31
+    )
     max_connections_per_address: Count = entry(0, ("connections a client address, IPv6 a /64; 0: any number. A NAT is one"))
     connection_rate: Count = entry(0, "new connections a second and listener, 0: any number")
     connection_rate_per_address: Count = entry(0, ("new connections a second and client address, IPv6 a /64, 0: any number"))

@@ -12,6 +12,7 @@ log itself: standard output may be a socket, or another user's pipe, and then ca
 import fcntl
 import mmap
 import os
+from typing import Self
 
 
 def make_line_lock() -> int:
@@ -29,6 +30,20 @@ class LineLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
         self._unfinished = mmap.mmap(self._descriptor, 1)
+
+    @classmethod
+    def create(cls) -> Self:
+        """The first process's hand on a new one. Raises OSError."""
+        descriptor = make_line_lock()
+        try:
+            return cls(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @property
+    def descriptor(self) -> int:
+        """What another process needs to have a hand on it too."""
+        return self._descriptor
 
     def hold(self) -> bool:
         """Wait for the lock; say whether the last holder may have left a line unfinished. Raises OSError."""

@@ -1,12 +1,14 @@
 """router/process.py: what every process of the router has."""
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
+import uvloop
 
 from router.observe.log import Output
-from router.process import Process
+from router.process import Process, loop_factory
 from tests.router.desk import settings
 from tests.support.waiting import until
 
@@ -57,3 +59,10 @@ async def test_the_level_of_the_log_follows_the_configuration(said: list[tuple[i
     process.log.debug("heard")
     assert [event for _, event, _ in said] == ["heard"]
     process.close()
+
+
+def test_the_loop_is_uvloop_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And asyncio's own where it is not."""
+    assert loop_factory() is uvloop.new_event_loop
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert loop_factory() is asyncio.new_event_loop
