@@ -281,7 +281,6 @@ class Supervisor:
         if slot in self._slots_used:
             self._process.metrics.workers_replaced.inc()
         self._slots_used.add(slot)
-        self._shared.clear(slot)
         member.say(Begin(member.number, slot, self._meeting), self._common())
         self._send(member, self._generation, self._config, {place: [sock] for place, sock in self._ports.of(slot).items()})
         member.say(Adopt(self._generation))
@@ -320,6 +319,7 @@ class Supervisor:
         return True
 
     def gone(self, member: Member) -> None:
+        self._shared.clear(member.slot or 0)
         self._told.discard(member)
         self._preparing.gone(member)
         self._drained.gone(member)

@@ -1,6 +1,7 @@
 """router/workers/supervisor.py: what workers are told and heard; real ones are in tests/behaviour/test_workers*.py."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from router.workers.messages import (
     Sockets,
     Told,
 )  # fmt: skip
+from router.workers.shared import Shared
 from router.workers.supervisor import Roll, Supervisor
 from tests.router.desk import settings
 from tests.router.inspect.shop import said, table_of
@@ -187,6 +189,19 @@ async def test_one_that_dies_on_the_way_holds_up_nobody(tmp_path: Path) -> None:
         one.supervisor.gone(dead)
         one.supervisor.hear(one.one, Prepared(one.supervisor._preparing.number, ""))
         await preparing
+
+
+async def test_what_a_dead_worker_held_is_free_before_it_has_a_successor(tmp_path: Path) -> None:
+    """R123: where workers die as soon as they begin, the next one may be long in coming."""
+    async with office(tmp_path) as one:
+        (descriptor,) = one.supervisor._shared.descriptors()
+        for member in one.crew.members:
+            counting = Shared.attach([os.dup(descriptor)], member.slot or 0)
+            counting.gauge("total").enter(0)
+            counting.close()
+        assert one.supervisor._shared.gauge("total").open == 2
+        one.supervisor.gone(one.one)
+        assert one.supervisor._shared.gauge("total").open == 1
 
 
 async def test_the_first_worker_that_cannot_serve_is_an_error_of_the_start(tmp_path: Path) -> None:
