@@ -4,7 +4,6 @@ Usage: `python -m bench.simulation_memory ROUTES ENDPOINTS OPTIONS` prints the b
 ledger and table, messages come and go as in the router. Refuses to know the rest of a router.
 """
 
-import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from bench.simulation_apps import Platform, said
 from bench.simulation_supervisor import PAGE_KIB
 from registry.ledger import Ledger, LedgerSettings
 from registry.message import RegistryMessage, parse_message
-from router.cli.run import GC_ALLOCATIONS
+from router.process import tune_collector
 
 ROUTES = 20_000
 MORE = 9
@@ -49,8 +48,7 @@ def main() -> None:
     routes, endpoints, options = map(int, sys.argv[1:])
     platform = Platform(routes, routes, 20.0, options)
     ledger = Ledger(LedgerSettings())
-    gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
+    tune_collector()
     before = _resident()
     for life in range(endpoints):
         for number in range(routes):

@@ -6,7 +6,6 @@ table that has it. Refuses to know what is simulated.
 """
 
 import asyncio
-import gc
 import json
 import random
 import sys
@@ -21,11 +20,11 @@ from registry.intake import IntakeLimits
 from registry.ledger import Change, Ledger, LedgerSettings, What
 from registry.subscriber_nats import Subscriber, SubscriberSettings
 from registry.table import RouteTable
-from router.cli.run import GC_ALLOCATIONS
 from router.observe.log import LEVELS, Logger, Output
 from router.observe.metrics import Metrics
 from router.observe.registry_counts import RegistryCounts
 from router.observe.sink import DescriptorTarget, Sink
+from router.process import tune_collector
 
 PAGE_KIB = 4
 WATCH_SECONDS = 0.02
@@ -118,8 +117,7 @@ def main() -> None:
 
     async def run() -> None:
         supervisor = Supervisor(int(sys.argv[1]), asyncio.get_running_loop())
-        gc.freeze()
-        gc.set_threshold(GC_ALLOCATIONS, 20, 50)
+        tune_collector()
         await supervisor.run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

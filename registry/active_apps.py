@@ -31,7 +31,10 @@ class ActiveApps:
 
     def take(self) -> Iterator[bytes]:
         """The messages about the apps so far, one at least; from here on they are counted anew."""
-        apps, self._seen = sorted(self._seen), set()
-        for start in range(0, len(apps) or 1, APPS_A_MESSAGE):
-            part = apps[start : start + APPS_A_MESSAGE]
+        for part in self.lists() or ([],):
             yield zlib.compress(json.dumps(part, separators=(",", ":")).encode())
+
+    def lists(self, longest: int = APPS_A_MESSAGE) -> list[list[str]]:
+        """The apps so far, in lists of at most `longest`, none if there were none; from here on they are counted anew."""
+        apps, self._seen = sorted(self._seen), set()
+        return [apps[start : start + longest] for start in range(0, len(apps), longest)]

@@ -16,7 +16,8 @@ class Bucket:
 
     def take(self, rate: float, now: float) -> float:
         """0.0 and one token less, or the seconds until there is one. `rate`: tokens a second, above 0 and finite."""
-        tokens = min(self._tokens + max(now - self._at, 0.0) * rate, max(rate, 1.0))
+        now = max(now, self._at)
+        tokens = min(self._tokens + (now - self._at) * rate, max(rate, 1.0))
         self._at = now
         if tokens >= 1.0:
             self._tokens = tokens - 1.0

@@ -41,6 +41,17 @@ class Pulse:
         self.row = 0  # results in a row that speak against what `unhealthy` says
         self.beat: bytes | None = None  # the ledger's: the digest of the message whose repetition moves `expires`
 
+    def enter(self, most: int) -> bool:
+        """Take the place of one more request in flight, unless `most` are taken; 0: any number."""
+        if 0 < most <= self.in_flight:
+            return False
+        self.in_flight += 1
+        return True
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self.in_flight -= 1
+
     def checked(self, *, passed: bool, needed: int) -> bool:
         """Take the result of a health check; True where it is the last `needed` in a row to change what the endpoint is."""
         if passed is not self.unhealthy:
@@ -104,6 +115,10 @@ class Tags(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def columns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names, and their values in the same order."""
+        return self._names, self._values
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Tags) and self._names == other._names:

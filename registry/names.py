@@ -30,12 +30,16 @@ _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class HeardNames:
-    """What registrations call their owners: the last word on each GUID, the oldest forgotten beyond MAX_NAMES."""
+    """What registrations call their owners: the last word on each GUID, the oldest forgotten beyond MAX_NAMES.
 
-    __slots__ = ("_names",)
+    `news`, where it is a mapping, gathers what is not as it was: for those whom somebody else tells.
+    """
+
+    __slots__ = ("_names", "news")
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
+        self.news: dict[str, str] | None = None
 
     def __len__(self) -> int:
         return len(self._names)
@@ -52,10 +56,24 @@ class HeardNames:
             (tags.get("organization_id"), tags.get("organization_name")),
         ):
             if guid and name and parse_guid(guid) is not None and is_name(name):
-                self._names.pop(guid, None)
-                self._names[guid] = name
-        while len(self._names) > MAX_NAMES:
-            del self._names[next(iter(self._names))]
+                self.put(guid, name)
+
+    def put(self, guid: str, name: str) -> None:
+        """Take one name."""
+        if self.news is not None and self._names.get(guid) != name:
+            _put(self.news, guid, name)
+        _put(self._names, guid, name)
+
+    def items(self) -> list[tuple[str, str]]:
+        """Every GUID with its name, the oldest first."""
+        return list(self._names.items())
+
+
+def _put(names: dict[str, str], guid: str, name: str) -> None:
+    names.pop(guid, None)
+    names[guid] = name
+    if len(names) > MAX_NAMES:
+        del names[next(iter(names))]
 
 
 class Names:

@@ -17,7 +17,8 @@ from registry.endpoint import Endpoint, Pool, Route
 MAX_PATH = 1024
 """Characters of a registered path, at most (`registry/message.py`): longer prefixes of a request's are not tried."""
 
-_SHARDS = 1024
+SHARDS = 1024
+"""Of every table."""
 _SHIFT = 20
 
 
@@ -59,7 +60,7 @@ class HostRoutes(NamedTuple):
         yield from self.paths.values()
 
 
-Shard = dict[str, HostRoutes]
+Shard = Mapping[str, HostRoutes]
 
 _NOTHING = HostRoutes(None, _NO_PATHS, 0)
 
@@ -70,7 +71,7 @@ class RouteTable:
 
     generation: int = 0
     size: int = 0
-    shards: tuple[Shard, ...] = ({},) * _SHARDS
+    shards: tuple[Shard, ...] = ({},) * SHARDS
 
     def lookup(self, host: str, path: str) -> Route | None:
         """The route for a canonical host and a path without its query, or None.
@@ -80,7 +81,7 @@ class RouteTable:
         pool.
         """
         shards = self.shards
-        routes = shards[hash(host) >> _SHIFT & _SHARDS - 1].get(host)
+        routes = shards[hash(host) >> _SHIFT & SHARDS - 1].get(host)
         found = routes.longest(path) if routes is not None else None
         dot = -1
         while found is None:
@@ -88,21 +89,21 @@ class RouteTable:
             if dot < 0:
                 return None
             pattern = "*" + host[dot:]
-            routes = shards[hash(pattern) >> _SHIFT & _SHARDS - 1].get(pattern)
+            routes = shards[hash(pattern) >> _SHIFT & SHARDS - 1].get(pattern)
             if routes is not None:
                 found = routes.longest(path)
         return found
 
     def exact(self, host: str, path: str) -> Route | None:
         """The route that is registered under just this canonical host (or `*.suffix`) and lower-case path."""
-        routes = self.shards[hash(host) >> _SHIFT & _SHARDS - 1].get(host)
+        routes = self.shards[shard_of(host)].get(host)
         if routes is None:
             return None
         return routes.paths.get(path) if path else routes.root
 
     def of_host(self, host: str) -> Iterator[Route]:
         """The routes of one host (or `*.suffix`), whatever their paths."""
-        return self.shards[hash(host) >> _SHIFT & _SHARDS - 1].get(host, _NOTHING).routes()
+        return self.shards[shard_of(host)].get(host, _NOTHING).routes()
 
     def part(self, number: int, of: int) -> Iterator[Route]:
         """The routes of one of so many parts, about equally large; a route is in the same part of every generation."""
@@ -120,18 +121,22 @@ class RouteTable:
         for (host, path), route in routes.items():
             touched.setdefault(host, {})[path] = route
         shards = list(self.shards)
-        copied: set[int] = set()
+        copied: dict[int, dict[str, HostRoutes]] = {}
         size = self.size
         for host, paths in touched.items():
-            at = hash(host) >> _SHIFT & _SHARDS - 1
+            at = shard_of(host)
             if at not in copied:
-                copied.add(at)
-                shards[at] = dict(shards[at])
-            size += _replace(shards[at], host, paths)
+                shards[at] = copied[at] = dict(shards[at])
+            size += _replace(copied[at], host, paths)
         return RouteTable(self.generation + 1, size, tuple(shards))
 
 
-def _replace(shard: Shard, host: str, changes: Mapping[str, Route | None]) -> int:
+def shard_of(host: str) -> int:
+    """The shard that has a host's routes, if there are any."""
+    return hash(host) >> _SHIFT & SHARDS - 1
+
+
+def _replace(shard: dict[str, HostRoutes], host: str, changes: Mapping[str, Route | None]) -> int:
     """Put one host's changed paths into a shard that no table holds yet; return by how many routes it grew.
 
     The depth only grows while the host has paths: finding it anew would cost a walk over all of them.

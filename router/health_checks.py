@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from registry.endpoint import Endpoint, Pulse, Route
@@ -39,10 +40,13 @@ class Place(NamedTuple):
 
 
 class HealthChecks:
-    """All checks of one router. `unhealthy` counts the endpoints of routes that are out because of them."""
+    """All checks of one router. `unhealthy` counts the endpoints of routes that are out because of them; `judged` is called with
+    the host of each route of which an endpoint is out, or back, from now on.
+    """
 
     def __init__(self, live: Live, loop: asyncio.AbstractEventLoop, metrics: Metrics, log: Logger) -> None:
         self.unhealthy = 0
+        self.judged: Callable[[str], None] = _nobody_asks
         self._live = live
         self._loop = loop
         self._metrics = metrics
@@ -150,6 +154,8 @@ class HealthChecks:
         if not changed:
             return
         self.unhealthy += -len(changed) if result.passed else len(changed)
+        for host in {route.host for route, _ in changed}:
+            self.judged(host)
         route, endpoint = changed[0]
         shown = {"address": endpoint.address, "app": endpoint.app, "route": route.key, "routes": len(changed)}
         if result.passed:
@@ -161,3 +167,7 @@ class HealthChecks:
 def _identity(endpoint: Endpoint) -> tuple[str, ...]:
     """Who would be asked: one that differs in any of these is another."""
     return endpoint.address, str(endpoint.tls), endpoint.san, endpoint.instance_id, endpoint.app
+
+
+def _nobody_asks(_: str) -> None:
+    """Who serves in this process sees it in the pulses."""

@@ -101,3 +101,12 @@ class Live:
     def __init__(self, snapshot: Snapshot, table: RouteTable) -> None:
         self.snapshot = snapshot
         self.table = table
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """From now on this; of the old one's connections to backends those go that it does not take over, or bars."""
+        old, self.snapshot = self.snapshot, snapshot
+        old.retire(snapshot)
+        if snapshot.idle is old.idle and not snapshot.deny.empty:
+            snapshot.idle.sweep(snapshot.bars)
+        if snapshot.http2 is not None and not snapshot.deny.empty:
+            snapshot.http2.sweep(snapshot.bars)

@@ -16,6 +16,7 @@ from router import nats
 from router.config.compile_error import CompileError
 from router.config.model import Config
 from router.observe.access_log import AccessLog, AccessLogOptions
+from router.observe.line_lock import LineLock
 from router.observe.sink import FileTarget, Sink
 from router.observe.syslog import SyslogTarget
 
@@ -25,7 +26,7 @@ NEEDS_RESTART: Final = (
     "empty_pool_response_code_503", "empty_pool_timeout", "suspend_pruning_if_nats_unavailable",
     "per_app_prometheus_http_metrics_reporting", "extra_headers_to_log", "balancing_algorithm", "nats_client_ping_interval",
     "logging", "publish_active_apps_interval", "route_latency_metric_muzzle_duration", "load_balancer_healthy_threshold",
-    "l7",
+    "l7", "workers",
 )  # fmt: skip
 """Keys whose change a reload reports but does not carry out; of `logging` the level and the names change at once."""
 
@@ -69,8 +70,11 @@ def subscriber_settings(config: Config) -> SubscriberSettings:
     )
 
 
-def access_log(config: Config, stdout: Sink) -> AccessLog:
-    """The access log with its destinations; without any it goes to `stdout`. Raises OSError when its file cannot be opened."""
+def access_log(config: Config, stdout: Sink, lock: LineLock | None = None) -> AccessLog:
+    """The access log with its destinations; without any it goes to `stdout`. Raises OSError when its file cannot be opened.
+
+    `lock`: what the processes that write the file have in common.
+    """
     settings = config.logging
     options = AccessLogOptions(
         format=config.access_log.format,
@@ -84,7 +88,7 @@ def access_log(config: Config, stdout: Sink) -> AccessLog:
     )
     sinks = []
     if config.access_log.file:
-        sinks.append(Sink(FileTarget(config.access_log.file)))
+        sinks.append(Sink(FileTarget(config.access_log.file, lock)))
     if config.access_log.enable_streaming and settings.syslog_addr is not None:
         name = settings.syslog or "gorouter"
         target = SyslogTarget(settings.syslog_network or "udp", settings.syslog_addr, name, settings.syslog_truncate)

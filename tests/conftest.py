@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import router as router_process
 from tests.support.backend import EchoBackend
 from tests.support.certs import CA, authority
 from tests.support.nats import NatsServer
@@ -23,6 +24,17 @@ settings.load_profile("busy")  # what is slow on a busy machine, or in a fresh c
 
 OPEN, EAST, WEST = "open.example", "east.example", "west.example"
 """The suffixes of the shared router's domains."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("routers of the tests")
+    group.addoption("--workers", type=int, default=0, help="worker processes of each router whose test does not say")
+    group.addoption("--loop", choices=["uvloop", "asyncio"], default="uvloop", help="the event loop of the routers")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    router_process.WORKERS = config.getoption("--workers")
+    router_process.WITHOUT_UVLOOP = config.getoption("--loop") == "asyncio"
 
 
 class MakeRouter(Protocol):

@@ -5,30 +5,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import resource
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from router.app import MakePlane
+    from router.config.model import Config
 
 EXAMPLE = "vestibule run -c router.yml"
-
-GC_ALLOCATIONS: Final = 50_000
-"""Net allocations between two collections: a request leaves no cycles behind, so looking often finds nothing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, required=True, help="the configuration (YAML)")
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop where it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 def _raise_descriptor_limit() -> None:
@@ -36,6 +27,17 @@ def _raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _plane(path: Path, config: Config) -> MakePlane:
+    """Who serves: this process, or workers, and then nothing of them is loaded before."""
+    if not config.worker_count:
+        from router.app import OneProcess
+
+        return OneProcess
+    from router.workers.supervisor import Supervisor
+
+    return partial(Supervisor, path)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,19 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     from router.app import App
     from router.config.compile_error import CompileError
+    from router.process import loop_factory, tune_collector
 
     config, warnings = loaded.config, loaded.warnings
     _raise_descriptor_limit()
 
     async def main() -> int:
-        app = App(arguments.config, config, warnings, asyncio.get_running_loop())
-        # What lives as long as the process need not be looked at again; short-lived values die by their count.
-        gc.freeze()
-        gc.set_threshold(GC_ALLOCATIONS, 20, 50)
+        app = App(arguments.config, config, warnings, asyncio.get_running_loop(), _plane(arguments.config, config))
+        tune_collector()
         return await app.run()
 
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(main())
     except CompileError as error:
         print(f"Error loading config\n{error}", file=sys.stderr)

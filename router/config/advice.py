@@ -7,6 +7,7 @@ Source: K6, K28, K47; decisions 2, 8, 9, 11.
 """
 
 import datetime as dt
+import os
 from collections.abc import Callable, Iterator
 
 from cryptography import x509
@@ -194,6 +195,13 @@ def _streaming_nowhere(config: Config, _tree: Tree) -> Iterator[Notice]:
         yield Notice(("access_log", "enable_streaming"), said, "name the syslog server as host:port")
 
 
+def _more_workers_than_cores(config: Config, _tree: Tree) -> Iterator[Notice]:
+    cores = len(os.sched_getaffinity(0))
+    if isinstance(config.workers, int) and config.workers > cores:
+        said = f"{config.workers} workers where this process may use {cores} cores: more memory, no more speed"
+        yield Notice(("workers",), said, "use `auto`: one a core")
+
+
 def _nanoseconds(_config: Config, tree: Tree) -> Iterator[Notice]:
     for name, field in Config.model_fields.items():
         value = tree.get(name)
@@ -225,4 +233,5 @@ def _without_list(authorities: list[x509.Certificate], lists: list[x509.Certific
 _LOOKS: tuple[Callable[[Config, Tree], Iterator[Notice]], ...] = (
     _certificates_and_domains, _domains, advise_listeners, advise_deny, _wide_open, _no_zone, _unknown_log_fields,
     _streaming_nowhere, _nanoseconds, _route_services,
+    _more_workers_than_cores,
 )  # fmt: skip

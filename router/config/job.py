@@ -58,7 +58,7 @@ KIB: Final = frozenset({"router.max_header_kb"})
 """Properties that count KiB where the key counts bytes."""
 
 WITHOUT_EFFECT: Final[dict[str, str]] = {
-    "router.number_of_cpus": "no effect: there is no Go runtime",
+    "router.number_of_cpus": "no effect: there is no Go runtime; router.workers says how many processes serve",
     "router.debug_address": "no effect: there is no debug server; the log level is in router.logging.level",
     "router.dns_health_check_host": "no effect: routes come from NATS, never from the routing API",
     "router.set_kernel_parameters": "no effect: the operating system's own configuration sets these",
@@ -115,6 +115,7 @@ EXAMPLES: Final[dict[Where, object]] = {
     ("nats", "credentials"): "((nats_credentials))",
     ("nats", "ca_certs"): "((nats_ca.certificate))",
     ("zone",): "z1",
+    ("workers",): "auto",
     ("isolation_segments",): ["segment-1"],
     ("status", "pass"): "((router_status_password))",
     ("status", "tls", "certificate"): _CERTIFICATE,

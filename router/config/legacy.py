@@ -46,7 +46,7 @@ NO_EFFECT: dict[str, str] = {
     "enable_envelope_v1_metrics": _DROPSONDE,
     "send_http_start_stop_server_event": _DROPSONDE,
     "send_http_start_stop_client_event": _DROPSONDE,
-    "go_max_procs": "no effect: there is no Go runtime",
+    "go_max_procs": "no effect: there is no Go runtime; `workers` says how many processes serve",
     "debug_addr": "no effect: there is no debug server; the log level is in logging.level",
     "pid_file": "no effect: the service manager knows the process",
     "ip_local_port_range": _LIMITS,

@@ -9,6 +9,7 @@ Source: contract g.1 (keys), decision 13 (defaults: absent takes Vestibule's, BO
 unsafe).
 """
 
+import os
 from difflib import get_close_matches
 from typing import Annotated, Literal, TypeAlias
 
@@ -23,6 +24,7 @@ from router.config.l7_policies import L7Policy
 from router.config.listeners import L7Config, ListenerConfig
 from router.config.pem import Certificates
 from router.config.scalars import (
+    MAX_WORKERS,
     Bool,
     Bound,
     CookieName,
@@ -36,6 +38,7 @@ from router.config.scalars import (
     Port,
     Secret,
     Text,
+    Workers,
     mistake,
 )
 from router.config.sections import (
@@ -100,7 +103,9 @@ class Config(BaseModel):
     firewall: FirewallConfig = entry(FirewallConfig, "which clients may not connect, to whatever port")
     max_connections: Count = entry(20_000, ("connections a listener, 0: any number; each idle one costs up to 40 KiB"))
     max_total_connections: Count = entry(0, "connections of all listeners together, 0: any number")
-    max_handshakes: Count = entry(1_000, ("TLS handshakes in flight, 0: any number; each costs about 100 KiB"), lt=2**31)
+    max_handshakes: Count = entry(
+        1_000, ("TLS handshakes in flight in each worker, 0: any number; each costs about 100 KiB"), lt=2**31
+    )
     max_connections_per_address: Count = entry(0, ("connections a client address, IPv6 a /64; 0: any number. A NAT is one"))
     connection_rate: Count = entry(0, "new connections a second and listener, 0: any number")
     connection_rate_per_address: Count = entry(0, ("new connections a second and client address, IPv6 a /64, 0: any number"))
@@ -253,6 +258,9 @@ class Config(BaseModel):
     )
 
     # Operation
+    workers: Workers = entry(
+        0, "worker processes that serve, beside a supervisor, at most 64; `auto`: one a core; 0: one process does all"
+    )
     status: Status = entry(Status, "health and the route table")
     healthcheck_user_agent: Text = entry("HTTP-Monitor/1.1", ("a request with this User-Agent is answered by the router itself"))
     drain_wait: Duration = entry(20.0, ("on drain: bad health but still serving, so that balancers turn away. BOSH's default"))
@@ -278,6 +286,11 @@ class Config(BaseModel):
         """The domains of both dialects, in the order of the file, `mtls_domains` first."""
         ours = tuple(item.as_domain() for item in self.mtls_domains)
         return ours + tuple(item.as_domain() for item in self.domains)
+
+    @property
+    def worker_count(self) -> int:
+        """Worker processes; 0: none, one process does all. With `auto` one a core that this process may use."""
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS) if isinstance(self.workers, str) else self.workers
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:

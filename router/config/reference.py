@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -61,8 +62,17 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]
             yield from _rows(section, path + ("[]." if many else "."))
 
 
+SHIPPED: Final[dict[str, tuple[str, str]]] = {
+    "workers": (
+        "auto",
+        "`auto` here, for one process uses one core; absent is 0: an older file starts what it always did",
+    ),
+}
+"""Keys of router.yml that are not at their default, each with the reason."""
+
+
 def router_yml() -> str:
-    """bosh_like_config/router.yml: every key at its default, so the file says what an empty one means."""
+    """bosh_like_config/router.yml: every key at its default but for SHIPPED, so the file says what an empty one means."""
     head = (
         "# Every property of Vestibule, its default and the reason for it. Made by `python -m "
         "router.config.reference`.\n"
@@ -81,7 +91,11 @@ def _key(key: str, field: FieldInfo) -> Iterator[str]:
     warn.
     """
     section, default = section_of(field.annotation), spelled_default(field)
-    yield from textwrap.wrap(str(field.description), 100, initial_indent="# ", subsequent_indent="# ")
+    about = str(field.description)
+    if key in SHIPPED:
+        default, why = SHIPPED[key]
+        about = f"{about}. {why}"
+    yield from textwrap.wrap(about, 100, initial_indent="# ", subsequent_indent="# ")
     if section is not None and default == "section":
         yield f"{key}:"
         yield from _yaml(section, "  ")

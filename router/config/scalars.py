@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -24,6 +24,8 @@ from registry.problems import Problem
 from registry.source import spelled
 
 UNLIMITED = "unlimited"
+AUTO = "auto"
+MAX_WORKERS = 64
 MAX_FILE_BYTES = 1024 * 1024
 OTHERS = 0o077
 """The mode bits by which others than the owner get at a file."""
@@ -227,6 +229,14 @@ def read_file(name: str, context: LoadContext, *, secret: bool, limit: int = MAX
     return text
 
 
+def _workers(value: object) -> int | Literal["auto"]:
+    if value == AUTO:
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_WORKERS:
+        raise mistake(f"a number from 0 to {MAX_WORKERS}, or `auto`", "0: one process does all; auto: a worker for each core")
+    return int(value)
+
+
 def _unit_interval(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise mistake("a number from 0 to 1", "1 keeps every line, 0.1 one in ten")
@@ -250,6 +260,7 @@ FieldValue: TypeAlias = Annotated[str, PlainValidator(_field_value)]
 ServerName: TypeAlias = Annotated[str, PlainValidator(_server_name)]
 ListenAddress: TypeAlias = Annotated[Address, PlainValidator(_address)]
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(resolve_reference)]
+Workers: TypeAlias = Annotated[int | Literal["auto"], PlainValidator(_workers)]
 Share: TypeAlias = Annotated[float, PlainValidator(_unit_interval)]
 
 

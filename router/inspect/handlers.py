@@ -13,7 +13,7 @@ from typing import Final
 
 from registry.problems import Problem
 from router.inspect.explain_http import explain_handler
-from router.inspect.policies import Wanted, render_policies
+from router.inspect.policies import OWN, InFlight, Wanted, render_policies
 from router.inspect.query import JSON, TEXT, UNCACHED, BadQuery, read_guids, read_host, read_query, refused
 from router.inspect.scene import scene_of
 from router.inspect.warnings import render_warnings
@@ -33,14 +33,17 @@ def inspect_handlers(
     config_warnings: Callable[[], Sequence[Problem]],
     clock: Callable[[], float],
     wall: Callable[[], float] = time.time,
+    in_flight: InFlight = OWN,
 ) -> dict[str, Handler]:
-    """Path -> handler. `clock` gives the monotonic seconds of the endpoints' deadlines, `wall` those since the epoch."""
+    """Path -> handler. `clock` gives the monotonic seconds of the endpoints' deadlines, `wall` those since the epoch; `in_flight`
+    says how many requests an endpoint has.
+    """
 
     def policies(request: RequestHead) -> Response:
         wanted = _wanted(read_query(request.target, ("host", "app", "domain")))
         if isinstance(wanted, BadQuery):
             return refused(wanted)
-        return _json(render_policies(live.snapshot, live.table, clock(), wanted))
+        return _json(render_policies(live.snapshot, live.table, clock(), wanted, in_flight))
 
     def warnings(request: RequestHead) -> Response:
         asked = read_query(request.target, ())

@@ -10,9 +10,10 @@ The shape stands in docs/reference/status.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Final, Literal, NamedTuple
+from operator import attrgetter
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cryptography import x509
 
@@ -20,7 +21,7 @@ from authz.decide import TABLE, Outcome, Row, row_of, unenforced
 from authz.deny import NO_DENY, DenyLists, denied_host
 from authz.domain import DomainPolicy, DomainTable
 from authz.policy import Callers, MtlsOptions, Part, RoutePolicies
-from registry.endpoint import Endpoint, Route
+from registry.endpoint import Endpoint, Pulse, Route
 from registry.hostname import Host, covers
 from registry.options import OptionWarning
 from registry.sieve import barred
@@ -29,6 +30,10 @@ from router.live import Snapshot
 from router.tls.certificates import UNREADABLE
 
 Effect = Literal["forward", "not_enforced", "enforce", "deny"]
+
+InFlight: TypeAlias = Callable[[Pulse], int]
+OWN: Final[InFlight] = attrgetter("in_flight")
+"""Where one process has them all."""
 
 BYTES_A_PIECE: Final = 16 * 1024
 LOOKED_AT_A_PIECE: Final = 500
@@ -59,21 +64,28 @@ class Wanted(NamedTuple):
 ALL: Final = Wanted()
 
 
-def render_policies(snapshot: Snapshot, table: RouteTable, now: float, wanted: Wanted = ALL) -> Iterator[bytes]:
-    """The answer, piece by piece; some may be empty. `now` is monotonic seconds, as the endpoints' deadlines are."""
+def render_policies(
+    snapshot: Snapshot, table: RouteTable, now: float, wanted: Wanted = ALL, in_flight: InFlight = OWN
+) -> Iterator[bytes]:
+    """The answer, piece by piece; some may be empty. `now` is monotonic seconds, as the endpoints' deadlines are; `in_flight`
+    says how many requests an endpoint has.
+    """
     domains = [domain_json(snapshot, domain) for domain in snapshot.domains.policies if wanted.domain in (None, domain.pattern)]
     deny = compact(deny_json(snapshot.deny))
     yield f'{{"generation":{snapshot.generation},"deny":{deny},"domains":{compact(domains)},"routes":['.encode("ascii")
-    yield from joined(_routes(snapshot, table, now, wanted))
+    yield from joined(_routes(snapshot, table, now, wanted, in_flight))
     yield b"]}"
 
 
-def _routes(snapshot: Snapshot, table: Iterable[Route], now: float, wanted: Wanted) -> Iterator[dict[str, object] | None]:
+def _routes(
+    snapshot: Snapshot, table: Iterable[Route], now: float, wanted: Wanted, in_flight: InFlight
+) -> Iterator[dict[str, object] | None]:
     """The routes that are wanted; None for each that is not."""
     domains = snapshot.domains
     for route in table:
         domain = domains.claim(route.host)
-        yield route_json(route, domain, domains, now, snapshot.deny) if wanted.fits(route, domain) else None
+        fits = wanted.fits(route, domain)
+        yield route_json(route, domain, domains, now, snapshot.deny, in_flight) if fits else None
 
 
 def joined(items: Iterable[dict[str, object] | None]) -> Iterator[bytes]:
@@ -153,7 +165,12 @@ def _listed(guids: Iterable[str] | None) -> list[str] | None:
 
 
 def route_json(
-    route: Route, domain: DomainPolicy | None, domains: DomainTable, now: float, deny: DenyLists = NO_DENY
+    route: Route,
+    domain: DomainPolicy | None,
+    domains: DomainTable,
+    now: float,
+    deny: DenyLists = NO_DENY,
+    in_flight: InFlight = OWN,
 ) -> dict[str, object]:
     """One route: what its callers meet, whose it is, where it leads."""
     pool = route.pool
@@ -173,7 +190,7 @@ def route_json(
         "owners": _distinct(map(_owner_json, pool.endpoints)),
         "load_balancing_algorithm": pool.balancing.algorithm,
         "route_service_url": pool.route_service_url or None,
-        "endpoints": [_endpoint_json(endpoint, now, deny) for endpoint in pool.endpoints],
+        "endpoints": [_endpoint_json(endpoint, now, deny, in_flight) for endpoint in pool.endpoints],
     }
 
 
@@ -239,7 +256,7 @@ def _distinct(items: Iterable[dict[str, object]]) -> list[dict[str, object]]:
     return list({tuple(item.values()): item for item in items}.values())
 
 
-def _endpoint_json(endpoint: Endpoint, now: float, deny: DenyLists) -> dict[str, object]:
+def _endpoint_json(endpoint: Endpoint, now: float, deny: DenyLists, in_flight: InFlight) -> dict[str, object]:
     pulse = endpoint.pulse
     left = pulse.expires - now
     denied = barred(deny, endpoint)
@@ -257,7 +274,7 @@ def _endpoint_json(endpoint: Endpoint, now: float, deny: DenyLists) -> dict[str,
         "ttl_seconds": endpoint.ttl,
         "age_seconds": round(max(endpoint.ttl - left, 0.0), 3),
         "expires_in_seconds": round(left, 3),
-        "in_flight": pulse.in_flight,
+        "in_flight": in_flight(pulse),
         "failed": pulse.failed_until > now and not pulse.unhealthy,
         "healthy": not pulse.unhealthy,
         "denied": None if denied is None else denied.detail,

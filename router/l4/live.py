@@ -13,17 +13,18 @@ from router.config.compile_l4 import L4Settings
 from router.l4.listeners import ListenerPlan
 from router.l4.routes import L4Table
 from router.limits import Limits
-from router.net.budget import Budget
+from router.net.budget import OWN, Budget, Counters
 from router.net.firewall import Blocked, Firewall
 
 
 class L4Live:
     """The settings of the moment."""
 
-    __slots__ = ("_clients", "_firewall", "_static", "limits", "plans", "table")
+    __slots__ = ("_clients", "_counters", "_firewall", "_static", "limits", "plans", "table")
 
-    def __init__(self, settings: L4Settings, limits: Limits) -> None:
-        self._firewall = Firewall()
+    def __init__(self, settings: L4Settings, limits: Limits, counters: Counters = OWN) -> None:
+        self._counters = counters
+        self._firewall = Firewall(counters=counters)
         self._clients: dict[str, Budget] = {}
         self.adopt(settings, limits)
 
@@ -32,13 +33,16 @@ class L4Live:
         self.limits = limits
         self.table: L4Table = settings.table
         self.plans: Mapping[str, ListenerPlan] = {plan.name: plan for plan in settings.listeners}
-        self._clients = {name: self._clients.get(name) or Budget(plan.clients) for name, plan in self.plans.items()}
+        self._clients = {name: self._clients.get(name) or self._budget(plan) for name, plan in self.plans.items()}
         for name, budget in self._clients.items():
             budget.limits = self.plans[name].clients
         self._static: dict[str, set[int]] = {}
         for route in settings.static:
             self._static.setdefault(route.host, set()).add(route.port)
         self._firewall.rules = settings.firewall
+
+    def _budget(self, plan: ListenerPlan) -> Budget:
+        return Budget(plan.clients, counters=self._counters, name=f"clients:{plan.name}")
 
     def judge(self, address: str, now: float, allowed: Networks) -> Blocked | None:
         """May a client with this real address connect? `now` in seconds, monotonic."""

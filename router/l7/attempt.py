@@ -38,16 +38,17 @@ _LATE: Final = frozenset({"dial_timeout", "tls_handshake_timeout"})
 
 
 class Attempt:
-    """Takes the `Permit`: nothing is forwarded without one."""
+    """Takes the `Permit`: nothing is forwarded without one; and the place at its endpoint, which `give_place` gives back."""
 
     __slots__ = (
-        "bytes_left", "clock", "endpoint", "exchange", "permit", "pump", "taken", "trip", "until", "waited",
+        "bytes_left", "clock", "endpoint", "exchange", "permit", "placed", "pump", "taken", "trip", "until", "waited",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, permit: Permit, endpoint: Endpoint) -> None:
         self.exchange = exchange
         self.permit = permit
         self.endpoint = endpoint
+        self.placed = True  # does it still hold the endpoint's place that came with the choice?
         limits, own = exchange.snapshot.limits, permit.route.pool.limits
         over_http2 = exchange.writer.proto == b"HTTP/2.0"
         seconds = limits.http2_endpoint_deadline if over_http2 else limits.endpoint_deadline
@@ -68,12 +69,9 @@ class Attempt:
 
     async def run(self) -> None:
         """Raises Fault."""
-        exchange, pulse = self.exchange, self.endpoint.pulse
-        trip = self.trip
+        exchange, trip = self.exchange, self.trip
         if trip is None:
             trip = await self.connect()
-        pulse.in_flight += 1
-        waiting = True
         try:
             rest = self._start(trip)
             if rest is not None:
@@ -86,8 +84,7 @@ class Attempt:
             response = await trip.read_head(self.until, exchange.head.method, exchange.snapshot.response_limits)
             if response.status < 200:
                 response = await self._await_final(trip, response)
-            pulse.in_flight -= 1
-            waiting = False
+            self.give_place()
             if response.status == 101:
                 await self._switch(trip, response)
             else:
@@ -105,11 +102,17 @@ class Attempt:
             raise
         finally:
             exchange.writer.watch(None)
-            if waiting:
-                pulse.in_flight -= 1
             if self.pump is not None:
                 await self._stop_pump(self.pump)
         self._count(response)
+
+    def give_place(self) -> None:
+        """The endpoint may be chosen for another request instead; safe twice. Until the response's head is in it is taken: the
+        least busy is not the one that nobody gets through to.
+        """
+        if self.placed:
+            self.placed = False
+            self.endpoint.pulse.leave()
 
     def _count(self, response: ResponseHead) -> None:
         self.exchange.router.metrics.total_requests.labels(self.exchange.component).value += 1
@@ -151,7 +154,6 @@ class Attempt:
         snapshot = exchange.snapshot
         self.waited = True
         within = None if exchange.upgrade is None else snapshot.limits.upgrade_dial_deadline
-        endpoint.pulse.in_flight += 1  # the least busy is not the one that nobody gets through to, nor is its place free
         try:
             if endpoint.send_proxy:
                 announce = announcing(exchange.party, endpoint.send_proxy)
@@ -162,8 +164,6 @@ class Attempt:
             if fault.kind in _LATE and exchange.router.loop.time() >= self.until:
                 raise Fault("endpoint_timeout", "dialling") from fault
             raise
-        finally:
-            endpoint.pulse.in_flight -= 1
         self.trip = upstream
         upstream.home = snapshot.idle if not endpoint.send_proxy else None
         record = exchange.record
@@ -181,11 +181,7 @@ class Attempt:
         trip = pool.take(endpoint, snapshot.deny)
         if trip is None:
             self.waited = True
-            endpoint.pulse.in_flight += 1
-            try:
-                trip = await pool.join(endpoint, snapshot.dialer, self.until)
-            finally:
-                endpoint.pulse.in_flight -= 1
+            trip = await pool.join(endpoint, snapshot.dialer, self.until)
             if trip is None:
                 return None
             if not trip.passes(snapshot.deny):  # the dial may have begun under other lists

@@ -31,6 +31,9 @@ from router.l7.state import Exchange, Permit
 from router.l7.target import resolve_target
 from router.wire.malformed import Malformed
 
+_CHOICES: Final = 8
+"""So often another process may be faster before the endpoints count as full."""
+
 _who: Final = attrgetter("address", "tls", "san", "instance_id")
 
 
@@ -117,6 +120,8 @@ async def _forward(exchange: Exchange, permit: Permit) -> None:
                 exchange.snapshot.idle.drop(endpoint)
             if stale or fault.kind == "stream_refused":
                 tried.discard(endpoint.address)  # its next connection may take what this one did not
+        finally:
+            attempt.give_place()
         permit = admit(exchange, last)
     if last is not None:
         raise last
@@ -162,16 +167,11 @@ def _reaches(permit: Permit, today: Endpoint, dialled: Endpoint) -> bool:
 
 
 def _pick(exchange: Exchange, permit: Permit, tried: set[str], last: Fault | None) -> Endpoint:
-    """An endpoint that the caller may reach and that was not tried yet. Raises Refused, or `last` when none is left."""
-    snapshot, now = exchange.snapshot, exchange.router.loop.time()
-    most = snapshot.limits.max_in_flight_per_endpoint
+    """An endpoint that the caller may reach and that was not tried yet, with a place there taken. Raises Refused, or `last`
+    when none is left.
+    """
     while True:
-        allow, own = permit.allow, permit.route.pool.limits
-        found = choose(
-            permit.route.pool, allow.scopes, allow.caller, now, tried,
-            selector=exchange.selector, max_conns=most if own is None else min(most, own.connections), zone=snapshot.zone,
-            fields=exchange.head.fields, preferred=exchange.pin,
-        )  # fmt: skip
+        allow, found = permit.allow, _take_place(exchange, permit, tried)
         if isinstance(found, Endpoint):
             exchange.describe_endpoint(found)
             return found
@@ -184,6 +184,23 @@ def _pick(exchange: Exchange, permit: Permit, tried: set[str], last: Fault | Non
         if found.reason != "scope" or not allow.scopes:
             _refuse_unpicked(exchange, found)
         soften_scope(exchange, permit)
+
+
+def _take_place(exchange: Exchange, permit: Permit, tried: set[str]) -> Endpoint | NoEndpoint:
+    """The endpoint that is chosen. Another process may be faster at its last place: then the choice is made again."""
+    allow, snapshot, now = permit.allow, exchange.snapshot, exchange.router.loop.time()
+    most, own = snapshot.limits.max_in_flight_per_endpoint, permit.route.pool.limits
+    if own is not None:
+        most = min(most, own.connections)
+    for _ in range(_CHOICES):
+        found = choose(
+            permit.route.pool, allow.scopes, allow.caller, now, tried,
+            selector=exchange.selector, max_conns=most, zone=snapshot.zone, fields=exchange.head.fields,
+            preferred=exchange.pin,
+        )  # fmt: skip
+        if isinstance(found, NoEndpoint) or found.pulse.enter(most):
+            return found
+    return NoEndpoint("overloaded")
 
 
 def _after_fault(exchange: Exchange, fault: Fault, attempt: Attempt, *, stale: bool) -> None:

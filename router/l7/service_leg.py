@@ -102,6 +102,7 @@ class ServiceAttempt(Attempt):
     def __init__(self, exchange: Exchange, permit: Permit, url: ServiceUrl, services: RouteServices) -> None:
         endpoint: Endpoint = endpoint_of(url)
         super().__init__(exchange, permit, endpoint)
+        self.placed = False  # a service has no places
         self.url = url
         self.services = services
         exchange.describe_endpoint(endpoint)

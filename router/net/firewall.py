@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from authz.networks import Address, Networks, plain_address
-from router.net.budget import SITE_BYTES, Window
+from router.net.budget import OWN, SITE_BYTES, Counters
 
 Reason: TypeAlias = Literal["not_allowed", "blocked_address", "blocked_country", "rate", "unreadable_address"]
 CountryOf: TypeAlias = Callable[[Address], str | None]
@@ -55,9 +55,9 @@ class Firewall:
 
     __slots__ = ("_recent", "rules")
 
-    def __init__(self, rules: FirewallRules = NO_RULES) -> None:
+    def __init__(self, rules: FirewallRules = NO_RULES, counters: Counters = OWN) -> None:
         self.rules = rules
-        self._recent: Window[bytes] = Window()
+        self._recent = counters.firewall()
 
     def admit(self, address: str, now: float, allowed: Networks = EVERYBODY) -> Blocked | None:
         """Judge a new connection. `allowed`: the listener's own list, empty where it has none; `now`: seconds, monotonic."""

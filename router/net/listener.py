@@ -30,16 +30,22 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 Serve = Callable[[socket.socket, str, int, "Listener"], None]
 
 
-def bind(address: str, port: int) -> socket.socket:
-    """A bound, listening socket; `::` listens on every address, IPv4 too. Raises OSError."""
+def bind(address: str, port: int, *, shared: bool = False, listening: bool = True) -> socket.socket:
+    """A bound, listening socket; `::` listens on every address, IPv4 too. Raises OSError.
+
+    `shared`: with others of this user that are bound as shared ones; the kernel spreads the connections.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if address == "::":
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((address, port))
-        sock.listen(BACKLOG)
+        if listening:
+            sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise
@@ -103,6 +109,12 @@ class Listener(Entrance):
     def close(self) -> None:
         """Stop listening; the kernel refuses new connections from now on."""
         self.release().close()
+
+    def finish(self) -> None:
+        """As `close`, but who waits to be accepted is, now."""
+        if self._accepting:
+            self._accept()
+        self.close()
 
     def release(self) -> socket.socket:
         """Accept no more; the socket still listens, for whoever takes it over."""

@@ -12,13 +12,13 @@ import base64
 import binascii
 import hmac
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from registry.endpoint import Route
 from registry.table import endpoint_json
 from router.observe.health import Health
-from router.observe.metrics import CONTENT_TYPE, Metrics
+from router.observe.metrics import CONTENT_TYPE
 from router.wire.http1 import Fields, RequestHead
 
 
@@ -31,11 +31,12 @@ class Stream(Protocol):
 
 
 class Response(NamedTuple):
-    """What to send. A body that is no bytes is sent piece by piece as it is produced."""
+    """What to send. A body that is no bytes is waited for where others have to be asked for it, else sent piece by piece as it is
+    produced."""
 
     status: int
     fields: Fields
-    body: bytes | Iterator[bytes] | Stream = b""
+    body: bytes | Iterator[bytes] | Stream | Awaitable[bytes] = b""
 
 
 Handler = Callable[[RequestHead], Response]
@@ -67,9 +68,9 @@ def health_handlers(health: Health) -> dict[str, Handler]:
     return {"/health": ready, "/is-process-alive-do-not-use-for-loadbalancing": alive}
 
 
-def metrics_handlers(metrics: Metrics, path: str = "/metrics") -> dict[str, Handler]:
+def metrics_handlers(render: Callable[[], bytes | Awaitable[bytes]], path: str = "/metrics") -> dict[str, Handler]:
     """The scrape."""
-    return {path: lambda _: Response(200, [(b"content-type", CONTENT_TYPE)], metrics.render())}
+    return {path: lambda _: Response(200, [(b"content-type", CONTENT_TYPE)], render())}
 
 
 def routes_handlers(user: str, password: str, routes: Callable[[], Iterable[Route]]) -> dict[str, Handler]:

@@ -1,8 +1,10 @@
 """Whether a load balancer should send traffic here: Initializing, then Healthy, then Degraded, never back.
 
-Promises: the state only moves forward. Refuses to know why: whoever starts or drains the router says so.
+Promises: the state only moves forward; good is only who is Healthy and serves at this moment. Refuses to know why: whoever starts
+or drains the router says so.
 """
 
+from collections.abc import Callable
 from enum import IntEnum
 
 
@@ -15,12 +17,14 @@ class HealthState(IntEnum):
 
 
 class Health:
-    """The state of this process; good only while it is Healthy."""
+    """The state of this router. `serves`: does anybody here, at this moment? `moved` is called when the state has changed."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_state", "moved", "serves")
 
     def __init__(self) -> None:
         self._state = HealthState.INITIALIZING
+        self.serves: Callable[[], bool] = _always
+        self.moved: Callable[[], None] = _nobody_asks
 
     @property
     def state(self) -> HealthState:
@@ -30,7 +34,7 @@ class Health:
     @property
     def good(self) -> bool:
         """Should traffic come?"""
-        return self._state is HealthState.HEALTHY
+        return self._state is HealthState.HEALTHY and self.serves()
 
     @property
     def draining(self) -> bool:
@@ -39,8 +43,22 @@ class Health:
 
     def started(self) -> None:
         """The router serves. Does nothing once it drains."""
-        self._state = max(self._state, HealthState.HEALTHY)
+        self.reach(HealthState.HEALTHY)
 
     def degrade(self) -> None:
         """The router drains, or can no longer serve."""
-        self._state = HealthState.DEGRADED
+        self.reach(HealthState.DEGRADED)
+
+    def reach(self, state: HealthState) -> None:
+        """Go on to this state; from a later one there is no way back."""
+        if state > self._state:
+            self._state = state
+            self.moved()
+
+
+def _always() -> bool:
+    return True
+
+
+def _nobody_asks() -> None:
+    """One process looks at the state when it needs it."""

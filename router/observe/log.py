@@ -72,9 +72,9 @@ _REDACTED = "[redacted]"
 
 class Output:
     """What all loggers of a process share: the sink, the level, the timestamp's form. A reload may set level
-    and form."""
+    and form. `worker`: the number of the worker that speaks, which then stands in each line's data."""
 
-    __slots__ = ("_clock", "_sink", "_sparse", "_timestamps", "epoch", "level")
+    __slots__ = ("_clock", "_sink", "_sparse", "_timestamps", "epoch", "level", "worker")
 
     def __init__(
         self,
@@ -82,8 +82,10 @@ class Output:
         level: int = INFO,
         timestamp: Literal["rfc3339", "unix-epoch"] = "rfc3339",
         clock: Callable[[], float] = time.time,
+        worker: int | None = None,
     ) -> None:
         self._sink = sink
+        self.worker = worker
         self.level = level
         self.epoch = timestamp == "unix-epoch"
         self._clock = clock
@@ -93,6 +95,8 @@ class Output:
     def emit(self, level: int, source: str, event: str, data: Mapping[str, object]) -> None:
         """Write one line. Never raises, never waits."""
         now = self._clock()
+        if self.worker is not None:
+            data = {"worker": self.worker, **data}
         record = {
             "log_level": level,
             "timestamp": round(now, 9) if self.epoch else self._timestamps.rfc3339(now),

@@ -108,7 +108,7 @@ class Single(Family, Generic[Meter]):
 class Vector(Family, Generic[Meter]):
     """A metric with labels: a child for each set of label values, at most `max_children` of them."""
 
-    __slots__ = ("_children", "_make", "_max_children")
+    __slots__ = ("_children", "_max_children", "make")
 
     def __init__(
         self,
@@ -120,9 +120,13 @@ class Vector(Family, Generic[Meter]):
         max_children: int = MAX_CHILDREN,
     ) -> None:
         super().__init__(name, kind, help_text, label_names)
-        self._make: Callable[[], Meter] = make
+        self.make: Callable[[], Meter] = make
         self._max_children = max_children
         self._children: dict[Labels, Meter] = {}
+
+    def children(self) -> list[tuple[Labels, Meter]]:
+        """Every child with its label values, as of now."""
+        return list(self._children.items())
 
     def labels(self, *values: str) -> Meter:
         """The child of these values, in the order of `label_names`; `other` where no more fit."""
@@ -135,11 +139,11 @@ class Vector(Family, Generic[Meter]):
         values = tuple(value[:MAX_LABEL] for value in values)
         if len(self._children) >= self._max_children - 1:  # the last place belongs to `other`
             values = (OTHER,) * len(values) if values not in self._children else values
-        return self._children.setdefault(values, self._make())
+        return self._children.setdefault(values, self.make())
 
     def samples(self) -> Iterator[str]:
         """As Family.samples."""
-        for values, child in list(self._children.items()):
+        for values, child in self.children():
             yield from child.samples(self.name, label_text(self.label_names, values))
 
 

@@ -39,7 +39,7 @@ class Metrics:
 
     def __init__(self, meters: Mapping[str, Sequence[float]] | None = None, *, per_app: bool = False) -> None:
         self.families: list[Family] = []
-        self._process = _process_registry()
+        self.process = _process_registry()
         self._define_registry(meters or {})
         self._define_requests(meters or {}, per_app=per_app)
         self._define_backends()
@@ -75,7 +75,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """What a scrape of the metrics endpoint reads."""
-        return render(self.families) + generate_latest(self._process)
+        return render(self.families) + generate_latest(self.process)
 
     def _define_registry(self, meters: Mapping[str, Sequence[float]]) -> None:
         self.registry_message = self._counters(
@@ -241,8 +241,18 @@ class Metrics:
             "counter", "log_dropped", "Component-log lines that a slow or broken sink could not take."
         )
         self.log_pending_bytes = self._sampled("gauge", "log_pending_bytes", "Component-log bytes that wait for their sink.")
-        self.file_descriptors = self._sampled("gauge", "file_descriptors", "Open file descriptors.")
+        self.file_descriptors = self._sampled(
+            "gauge", "file_descriptors", "Open file descriptors; with `workers` those of the process that has most."
+        )
         self.file_descriptors.source = count_descriptors
+
+        self.workers_serving = self._sampled(
+            "gauge", "workers_serving", "Worker processes that serve; 0 where one process does all."
+        )
+        self.workers_replaced = self._counter("workers_replaced", "Worker processes that ended unasked and were replaced.")
+        self.worker_reports_rejected = self._counters(
+            "worker_reports_rejected", "What a worker process told its supervisor and was not believed, by reason.", "reason"
+        )
 
     def _add(self, family: AnyFamily) -> AnyFamily:
         self.families.append(family)

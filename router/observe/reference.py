@@ -16,6 +16,11 @@ where GoRouter has the metric, and counters have no `_total`. A labelled metric 
 sets; what comes later is counted under `other`. Labels never hold a GUID or a path, but for `source_id`.
 Process and garbage-collection metrics (`process_*`, `python_gc_*`) follow on the same page.
 
+With `workers` a scrape shows all processes as one: counters and histograms are sums and stay when a worker ends,
+gauges are sums over the processes that live, `python_gc_*` and `process_*` too, but for `file_descriptors` and
+`process_open_fds` (of the process that has most), `process_max_fds` (of each) and `process_start_time_seconds` (of the
+supervisor). Memory that processes share counts once for each.
+
 This page is made by `python -m router.observe.reference`; a test compares it with the code.
 """
 

@@ -3,7 +3,7 @@ nobody else does.
 
 Promises: `write` never blocks and never raises; lines beyond the bound are dropped and counted, whole batches
 at a time; what was accepted is written in order; `reopen` changes the file between two batches, or raises and
-keeps the old one.
+keeps the old one; lines of several processes stay whole where all of them write with the same lock (line_lock.py).
 Refuses to know what a line means. A thread and not a non-blocking descriptor: O_NONBLOCK would change the
 standard output for every process that shares it.
 """
@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Protocol
+
+from router.observe.line_lock import LineLock
 
 MAX_PENDING_BYTES = 4 * 1024 * 1024
 """Bytes that wait for a slow target before lines are dropped: some 10,000 access-log lines."""
@@ -36,12 +38,13 @@ class Target(Protocol):
 class DescriptorTarget:
     """A descriptor that somebody else owns, such as standard output: nothing to reopen, nothing to close."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, lock: LineLock | None = None) -> None:
         self._descriptor = descriptor
+        self._lock = lock
 
     def write(self, lines: Sequence[bytes]) -> int:
         """As Target.write."""
-        return _write_all(self._descriptor, lines)
+        return _write_all(self._descriptor, lines, self._lock)
 
     def reopen(self) -> Callable[[], None]:
         """As Target.reopen."""
@@ -54,8 +57,9 @@ class DescriptorTarget:
 class FileTarget:
     """A file, appended to, mode 0640 when it is made. Raises OSError at once if it cannot be opened."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock: LineLock | None = None) -> None:
         self._path = path
+        self._lock = lock
         self._descriptor = self._open()
 
     def _open(self) -> int:
@@ -63,7 +67,7 @@ class FileTarget:
 
     def write(self, lines: Sequence[bytes]) -> int:
         """As Target.write."""
-        return _write_all(self._descriptor, lines)
+        return _write_all(self._descriptor, lines, self._lock)
 
     def reopen(self) -> Callable[[], None]:
         """As Target.reopen; for log rotation."""
@@ -149,17 +153,36 @@ class Sink:
             self._done += sum(map(len, item))
 
 
-def _write_all(descriptor: int, lines: Sequence[bytes]) -> int:
+def _write_all(descriptor: int, lines: Sequence[bytes], lock: LineLock | None) -> int:
     """One write call where the kernel takes it whole. A batch cut by an error counts as lost whole."""
-    rest = memoryview(b"\n".join(lines) + b"\n")
+    text = b"\n".join(lines) + b"\n"
+    if lock is None:
+        return 0 if _write(descriptor, text) == len(text) else len(lines)
+    try:
+        unfinished = lock.hold()
+    except OSError:
+        return len(lines)
+    if unfinished:  # somebody was killed within a line: ours must not become its end
+        text = b"\n" + text
+    written = 0
+    try:
+        written = _write(descriptor, text)
+    finally:
+        lock.release(finished=written == len(text) or (written == 0 and not unfinished))
+    return 0 if written == len(text) else len(lines)
+
+
+def _write(descriptor: int, text: bytes) -> int:
+    """How many bytes of a text an error left written: all, where there was none."""
+    rest = memoryview(text)
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:  # somebody who shares the descriptor made it non-blocking
             _wait_writable(descriptor)
         except OSError:
-            return len(lines)
-    return 0
+            break
+    return len(text) - len(rest)
 
 
 def _wait_writable(descriptor: int) -> None:

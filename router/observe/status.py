@@ -13,7 +13,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from http import HTTPStatus
 
 from router.net.listener import bind
@@ -138,6 +138,9 @@ class StatusServer:
             response = respond(request, self._handlers)
             head_only, chunked = request.method == b"HEAD", request.minor == 1
         body = response.body
+        if isinstance(body, Awaitable):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                body = await body
         if isinstance(body, bytes | Iterator):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await _send(response, body, writer, head_only=head_only, chunked=chunked)

@@ -14,8 +14,8 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from authz.decision import Decision
 from identity.caller import Guid
@@ -36,6 +36,18 @@ MAX_DETAIL: Final = 512
 _HEARTBEAT: Final = b":\n\n"
 
 
+class Hears(Protocol):
+    """Somebody who listens: here, or at the other end of a pipe (router/workers/tap_pipe.py)."""
+
+    @property
+    def wanted(self) -> TapFilter: ...
+    def has_room(self, now: float) -> bool:
+        """Whether it can take an event at this moment; if not, the event counts as missed."""
+
+    def take(self, event: bytes) -> None:
+        """An event, a JSON object, for this listener, which has room."""
+
+
 class TapFilter(NamedTuple):
     """Which exchanges are asked for; None: any. `host` may be `*.suffix`; the others are the caller's."""
 
@@ -53,6 +65,25 @@ class TapFilter(NamedTuple):
         )
 
 
+class Allowance:
+    """EVENTS_PER_SECOND events in each second."""
+
+    __slots__ = ("_second", "_sent")
+
+    def __init__(self, now: float) -> None:
+        self._second = now
+        self._sent = 0  # within the second that began at `_second`
+
+    def left(self, now: float) -> bool:
+        """Whether one more may pass now."""
+        if not 0 <= now - self._second < 1:
+            self._second, self._sent = now, 0
+        return self._sent < EVENTS_PER_SECOND
+
+    def spend(self) -> None:
+        self._sent += 1
+
+
 class Listener:
     """One stream: an iterator over the bytes to send. It ends after MAX_SECONDS, or when `close` is called, which must be."""
 
@@ -62,23 +93,24 @@ class Listener:
         self._events: deque[bytes] = deque([_start()])
         self._missed = 0
         self._until = now + MAX_SECONDS
-        self._second = now
-        self._sent = 0  # within the second that began at `_second`
+        self._allowance = Allowance(now)
         self._stirred = asyncio.Event()
         self._over = False
 
     def has_room(self, now: float) -> bool:
-        """Whether it can take an event at this moment; if not, the event counts as missed."""
-        if not 0 <= now - self._second < 1:
-            self._second, self._sent = now, 0
-        if self._sent < EVENTS_PER_SECOND and len(self._events) < MAX_WAITING:
+        """As Hears.has_room."""
+        if self._allowance.left(now) and len(self._events) < MAX_WAITING:
             return True
         self._missed += 1
         return False
 
+    def miss(self, events: int) -> None:
+        """Count events that were held back on their way here."""
+        self._missed += events
+
     def take(self, event: bytes) -> None:
-        """An event for this listener, which has room."""
-        self._sent += 1
+        """As Hears.take."""
+        self._allowance.spend()
         self._events.append(b'event: exchange\ndata: {"missed":%d,%b\n\n' % (self._missed, event[1:]))
         self._missed = 0
         self._stirred.set()
@@ -111,25 +143,38 @@ class Listener:
 
 
 class Tap:
-    """Those who listen. `listeners` is empty nearly always: whoever has something to tell asks that first."""
+    """Those who listen. `listeners` is empty nearly always: whoever has something to tell asks that first. `streams`: the
+    listeners of this process, each by a number that no other ever has."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.listeners: list[Listener] = []
+        self.listeners: Sequence[Hears] = []
+        self.streams: dict[int, Listener] = {}
         self.clock = clock
+        self.changed: Callable[[], None] | None = None
+        """Called whenever somebody begins or ends to listen."""
+        self._subscribed = 0
         self._timestamps = Timestamps()
 
     def subscribe(self, wanted: TapFilter) -> Listener | None:
         """A stream of what is `wanted`; None when MAX_LISTENERS have one already."""
-        if len(self.listeners) >= MAX_LISTENERS:
+        if len(self.streams) >= MAX_LISTENERS:
             return None
-        listener = Listener(self, wanted, self.clock())
-        self.listeners.append(listener)
+        self._subscribed += 1
+        listener = self.streams[self._subscribed] = Listener(self, wanted, self.clock())
+        self._listen()
         return listener
 
     def leave(self, listener: Listener) -> None:
         """No more for this one; again is no harm."""
-        if listener in self.listeners:
-            self.listeners.remove(listener)
+        left = {number: each for number, each in self.streams.items() if each is not listener}
+        if len(left) < len(self.streams):
+            self.streams = left
+            self._listen()
+
+    def _listen(self) -> None:
+        self.listeners = list(self.streams.values())
+        if self.changed is not None:
+            self.changed()
 
     def offer(self, record: AccessRecord, host: str, path: str, decision: Decision | None) -> None:
         """An exchange that has ended. `host` and `path` (without its query) as they were understood; "" if they were not."""

@@ -53,6 +53,11 @@ def win(port: int, tls: Tls, host: str, status: int = 200) -> Any:
         return session
 
 
+def resumes_where_it_was_won(router: RouterProcess, tls: Tls, host: str) -> bool:
+    """Whether it does at the worker that gave it: the sessions of each are its own, and the kernel chooses among them."""
+    return any(resumes(router.ssl_port, tls, host) for _ in range(1 if router.width == 1 else 30))
+
+
 def resumes(port: int, tls: Tls, host: str) -> bool:
     """Whether a handshake that is served resumed its session."""
     with Client(port, tls) as client:
@@ -66,7 +71,7 @@ def test_a_session_of_the_open_domain_opens_no_strict_one(
 ) -> None:
     """Attack 12: won on A without a certificate, resumed with SNI B: a full handshake that demands the certificate."""
     session = win(router.ssl_port, kind.tls(open_door.host), open_door.host)
-    assert resumes(router.ssl_port, kind.tls(open_door.host, session=session), open_door.host)
+    assert resumes_where_it_was_won(router, kind.tls(open_door.host, session=session), open_door.host)
     assert (
         expect_alert(router.ssl_port, kind.tls(strict.host, session=session), render_request(strict.host)) == kind.no_certificate
     )
@@ -80,9 +85,12 @@ def test_a_resumed_open_session_is_still_no_binding_to_a_strict_host(
 ) -> None:
     """Attack 12: resumed on A, even with a certificate in hand, the Host B gets 421."""
     session = win(router.ssl_port, kind.tls(open_door.host, caller), open_door.host)
-    with Client(router.ssl_port, kind.tls(open_door.host, caller, session)) as client:
-        assert_misdirected(client.request(strict.host), strict)
-        assert client.resumed
+    resumed = False
+    for _ in range(1 if router.width == 1 else 30):
+        with Client(router.ssl_port, kind.tls(open_door.host, caller, session)) as client:
+            assert_misdirected(client.request(strict.host), strict)
+            resumed |= client.resumed
+    assert resumed
 
 
 @kinds
@@ -121,7 +129,7 @@ def test_a_session_outlives_no_change_of_the_policy(
     make_registrar(nats_server, router).register(was_strict, was_open, backend=backend, options={"mtls_allow_any": True})
     certified = win(router.ssl_port, kind.tls(was_strict, caller), was_strict)
     bare = win(router.ssl_port, kind.tls(was_open), was_open)
-    assert resumes(router.ssl_port, kind.tls(was_open, session=bare), was_open)
+    assert resumes_where_it_was_won(router, kind.tls(was_open, session=bare), was_open)
     before = len(backend.received)
     router.reload(mtls_domains=[mtls_domain(f"*.{EAST}", west_ca), mtls_domain(f"*.{OPEN}", west_ca)])
     assert expect_alert(router.ssl_port, kind.tls(was_strict, caller, certified)) == Alert.UNKNOWN_CA

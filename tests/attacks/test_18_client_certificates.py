@@ -22,7 +22,7 @@ from tests.support.certs import CA, CLIENT_ONLY, EMAIL_ONLY, SERVER_ONLY, Creden
 from tests.support.client import Alert, Client, Tls, expect_alert, get, render_request
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
-from tests.support.router import RouterProcess, mtls_domain, server_credential, tls_pem
+from tests.support.router import RouterProcess, mtls_domain, server_credential, tls_pem, wait_until
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -76,6 +76,7 @@ class Gate:
         for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
             tls = Tls(host, credential, minimum=version, maximum=version)
             assert expect_alert(self.router.ssl_port, tls, render_request(host)) == alert
+        wait_until(lambda: self.router.metric("tls_handshakes", **labels) >= counted + 2, "the handshakes to be counted")
         assert self.router.metric("tls_handshakes", **labels) == counted + 2
         assert len(self.backend.received) == before
 

@@ -25,8 +25,8 @@ ROOM = 40
 
 @pytest.fixture
 def small_router(make_router: MakeRouter) -> RouterProcess:
-    """A router that may hold few descriptors."""
-    router = make_router()
+    """A router that may hold few descriptors; one process, for each has a limit of its own."""
+    router = make_router(workers=0)
     limit = router.open_files() + ROOM
     resource.prlimit(router.pid, resource.RLIMIT_NOFILE, (limit, limit))
     return router

@@ -20,11 +20,11 @@ def place(router: RouterProcess, registrar: Registrar) -> Iterator[Site]:
 
 
 def test_one_connection_serves_many_clients(place: Site) -> None:
-    """Requests of different client connections, one after the other, go over one backend connection."""
+    """Requests of different client connections, one after the other, go over one backend connection, of each worker."""
     for _ in range(5):
         with place.client() as client:
             assert client.request(place.host, method="POST", body=b"x").status == 200
-    assert place.backend.connections == 1
+    assert 1 <= place.backend.connections <= place.router.width
 
 
 def test_requests_at_the_same_time_have_connections_of_their_own(place: Site) -> None:

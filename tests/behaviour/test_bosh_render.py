@@ -1,6 +1,7 @@
 """The promise: a deployment manifest becomes a job that runs, stops and drains as BOSH wants it, or nothing at all."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -258,6 +259,7 @@ def test_the_scripts_start_and_drain_the_router(job: RenderedRouter) -> None:
     assert script(job, "ctl", "start").returncode == 0
     healthy(job)
     pid = pid_of(job)
+    assert os.getpgid(pid) == pid  # what ends the group ends workers too
     assert script(job, "ctl", "start").returncode == 0
     assert pid_of(job) == pid  # a second start changes nothing
     assert script(job, "drain").stdout == "-5\n"

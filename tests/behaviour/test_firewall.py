@@ -90,4 +90,5 @@ def test_who_hammers_is_refused_counted_and_soon_no_longer_logged(router: Router
     router.wait_for_metric("connections_blocked", many - 5, reason="rate")
     assert not is_refused(router, OTHER)
     router.wait_for_event("connection-blocked")
-    assert len([event for event in router.events if "connection-blocked" in event]) == SPARSE_PER_INTERVAL
+    logged = len([event for event in router.events if "connection-blocked" in event])
+    assert SPARSE_PER_INTERVAL <= logged <= SPARSE_PER_INTERVAL * max(router.config.get("workers", 0), 1)  # each has its share

@@ -325,7 +325,7 @@ def test_the_rate_of_new_connections(make_router: MakeRouter, key: str) -> None:
 
 def test_handshakes_in_flight(make_router: MakeRouter) -> None:
     """Attack 27, max_handshakes: the oldest unfinished handshake gives way to a new one; established connections stay."""
-    router = make_router(max_handshakes=4)
+    router = make_router(max_handshakes=4, workers=0)  # each worker has its own
     with Client(router.ssl_port, Tls("nobody.invalid")) as established:
         assert established.request("nobody.invalid").status == 404
         with held(router, 4, router.ssl_port) as sockets:

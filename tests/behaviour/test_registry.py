@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import OPEN, MakeRouter
 from tests.support.backend import EchoBackend
-from tests.support.client import Response, get
+from tests.support.client import Client, Response, get
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar, message, unique_host
 from tests.support.router import RouterProcess, wait_until
@@ -105,11 +105,12 @@ def test_one_host_has_many_spellings(
 
 
 def test_several_endpoints_take_turns(router: RouterProcess, registrar: Registrar, make_backend: MakeBackend) -> None:
-    """Contract f.1: round-robin gives every endpoint the same share, in the same order."""
+    """Contract f.1: round-robin gives every endpoint the same share, in the same order; each worker goes its own round."""
     host = unique_host(OPEN)
     for number in range(3):
         registrar.register(host, backend=make_backend(str(number)), wait=number == 2)
-    names = [served_by(get(router.port, host)) for _ in range(12)]
+    with Client(router.port) as client:
+        names = [served_by(client.request(host)) for _ in range(12)]
     assert Counter(names) == {"0": 4, "1": 4, "2": 4}
     assert names[:3] * 4 == names
 

@@ -194,7 +194,8 @@ def test_connections_to_a_service_are_used_again(bind: MakeBound) -> None:
     bound = bind()
     for _ in range(3):
         assert bound.ask().status == 200
-    assert (bound.service.connections, len(bound.service.received)) == (1, 3)
+    assert len(bound.service.received) == 3
+    assert 1 <= bound.service.connections <= bound.router.width
 
 
 def test_a_service_that_closed_an_idle_connection_is_asked_on_a_new_one(bind: MakeBound) -> None:

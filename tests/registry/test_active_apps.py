@@ -29,3 +29,12 @@ def test_many_apps_go_in_messages_that_nats_takes() -> None:
     assert len(messages) == MAX_APPS // APPS_A_MESSAGE
     assert sum(len(read(message)) for message in messages) == MAX_APPS
     assert max(map(len, messages)) < 512 * 1024
+
+
+def test_the_apps_are_also_to_be_had_as_they_are() -> None:
+    """For a process that tells another one."""
+    active = ActiveApps()
+    for app in ("c", "a", "b"):
+        active.mark(app)
+    assert active.lists(2) == [["a", "b"], ["c"]]
+    assert active.lists(2) == []

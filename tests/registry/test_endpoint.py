@@ -67,6 +67,7 @@ def test_tags_are_a_mapping_equal_by_content() -> None:
     assert both["app_id"] == "y"
     assert both.get("space_id") is None
     assert (Tags(), len(both)) == (NO_TAGS, 2)
+    assert both.columns() == (("component", "app_id"), ("x", "y"))
     assert "component" in repr(both)
 
 

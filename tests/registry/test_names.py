@@ -190,3 +190,18 @@ def test_no_decision_asks_for_a_name(first: str, second: str) -> None:
             answers.append(chosen.address if isinstance(chosen, Endpoint) else chosen)
         found.append(answers)
     assert found[0] == found[1]
+
+
+def test_what_is_heard_anew_is_gathered_for_whoever_passes_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last word on each GUID once, nothing that was said before, and never more than MAX_NAMES."""
+    heard = HeardNames()
+    heard.put("a", "x")
+    assert heard.news is None
+    heard.news = {}
+    for guid, name in (("a", "x"), ("b", "y"), ("c", "z"), ("b", "z")):
+        heard.put(guid, name)
+    assert (heard.news, heard.items()) == ({"c": "z", "b": "z"}, [("a", "x"), ("c", "z"), ("b", "z")])
+    monkeypatch.setattr(names, "MAX_NAMES", 3)
+    for guid in "defg":
+        heard.put(guid, "x")
+    assert [*heard.news] == ["e", "f", "g"]

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from router.app import App
+from router.app import App, OneProcess
 from router.config.compile_l4 import compile_l4
 from router.config.load import load
+from router.listening import Listening
 from router.live import Live
+from router.net.listener import bind
 from router.observe.log import Output
 from tests.conftest import OPEN, MakeRouter
 from tests.router.desk import in_thread
@@ -99,6 +101,11 @@ def live(life: Life) -> Live:
     return life.app._l7.live
 
 
+def listening(life: Life) -> Listening:
+    assert isinstance(life.app._plane, OneProcess)
+    return life.app._plane.data.listening
+
+
 async def register(life: Life, backend: EchoBackend, nats_port: int) -> None:
     def publish() -> None:
         with NatsConnection(nats_port) as nats:
@@ -133,12 +140,12 @@ async def test_a_port_that_is_taken_is_an_error_before_anything_listens(make_rou
         taken.listen()
         config = live(life).snapshot.config.model_copy(update={"ssl_port": taken.getsockname()[1]})
         with pytest.raises(OSError, match="in use"):
-            life.app._listening.sync(compile_l4(config), {})
-    assert list(life.app._listening) == []
+            listening(life).prepare(compile_l4(config), bind)
+    assert list(listening(life)) == []
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", process.port))
-    life.app._access_log.close(1.0)
-    life.app._stdout.close(1.0)
+    life.app._plane.close()
+    life.app._process.close()
 
 
 async def test_a_reload_takes_whole_effect_and_keeps_connections(
@@ -209,7 +216,7 @@ async def test_a_drain_refuses_newcomers_and_lets_requests_finish(
         backend.script(slow)
         answer = asyncio.get_running_loop().create_task(in_thread(get, life.process.port, HOST))
         await life.heard("drain-started")
-        await until(lambda: all(one.sock.fileno() < 0 for one in life.app._listening), "the closed ports")
+        await until(lambda: all(one.sock.fileno() < 0 for one in listening(life)), "the closed ports")
         assert await in_thread(life.process.health) == 503
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", life.process.port))

@@ -11,7 +11,7 @@ from router.config.compile_l4 import L4Settings
 from router.demo.process import free_port
 from router.l4.listeners import Kind, ListenerPlan
 from router.l4.routes import L4Table
-from router.listening import Listening
+from router.listening import Listening, take_or_bind
 from router.net.budget import BudgetLimits
 from router.net.firewall import NO_RULES
 from router.net.listener import Listener
@@ -32,6 +32,10 @@ class Ports:
     def serve(self, sock: socket.socket, address: str, port: int, listener: Listener) -> None:
         self.came.append(listener.name)
         self.open.append(sock)
+
+    def sync(self, settings: L4Settings, inherited: dict[int, socket.socket] | None = None) -> None:
+        take = take_or_bind({} if inherited is None else inherited)
+        self.listening.adopt(settings, self.listening.prepare(settings, take))
 
     async def visit(self, port: int, address: str = "127.0.0.1") -> str:
         """By which listener a connection comes in."""
@@ -65,11 +69,11 @@ async def test_exactly_the_wanted_ports_are_open_and_those_that_stay_keep_their_
     """A reload closes and opens, and touches nothing else."""
     first, second, third = free_port(), free_port(), free_port()
     async with ports() as one:
-        one.listening.sync(settings(plan(first), plan(second, "tcp")), {})
+        one.sync(settings(plan(first), plan(second, "tcp")))
         one.listening.open()
         assert (await one.visit(first), await one.visit(second)) == (f"tls:{first}", f"tcp:{second}")
         (kept,) = [listener.sock for listener in one.listening if listener.port == first]
-        one.listening.sync(settings(plan(first), plan(third, "http")), {})
+        one.sync(settings(plan(first), plan(third, "http")))
         one.listening.open()
         assert one.listening.ports == sorted((first, third))
         assert [listener.sock for listener in one.listening if listener.port == first] == [kept]
@@ -82,9 +86,9 @@ async def test_a_port_of_another_kind_keeps_its_socket_and_its_backlog() -> None
     """It can be bound once only, and nobody who waits to be accepted is refused."""
     port = free_port()
     async with ports() as one:
-        one.listening.sync(settings(plan(port)), {})
+        one.sync(settings(plan(port)))
         with socket.create_connection(("127.0.0.1", port), 5):
-            one.listening.sync(settings(plan(port, "tcp")), {})
+            one.sync(settings(plan(port, "tcp")))
             one.listening.open()
             await until(lambda: one.came, "the one who waited")
         assert one.came == [f"tcp:{port}"]
@@ -94,12 +98,12 @@ async def test_a_port_that_is_taken_changes_nothing() -> None:
     """R225: OSError, and not a descriptor more or less."""
     port, other = free_port(), free_port()
     async with ports() as one:
-        one.listening.sync(settings(plan(port)), {})
+        one.sync(settings(plan(port)))
         one.listening.open()
         with socket.create_server(("::", 0), family=socket.AF_INET6) as taken:
             before = descriptors()
             with pytest.raises(OSError, match="in use"):
-                one.listening.sync(settings(plan(other), plan(taken.getsockname()[1])), {})
+                one.sync(settings(plan(other), plan(taken.getsockname()[1])))
             assert descriptors() == before
         assert one.listening.ports == [port]
         assert await one.visit(port) == f"tls:{port}"
@@ -110,13 +114,13 @@ async def test_a_listener_has_several_addresses_and_one_budget() -> None:
     port = free_port()
     async with ports() as one:
         limited = plan(port, "tls", "127.0.0.1", "::1", budget=BudgetLimits(max_connections=2))
-        one.listening.sync(settings(limited), {})
+        one.sync(settings(limited))
         one.listening.open()
         assert {await one.visit(port), await one.visit(port, "::1")} == {f"tls:{port}"}
         with socket.create_connection(("127.0.0.1", port), 5) as third, pytest.raises(ConnectionResetError):
             await asyncio.get_running_loop().run_in_executor(None, third.recv, 1)
         assert one.metrics.connections_shed.labels("max_connections").value == 1
-        one.listening.sync(settings(plan(port, "tls", "127.0.0.1", "::1")), {})
+        one.sync(settings(plan(port, "tls", "127.0.0.1", "::1")))
         assert await one.visit(port) == f"tls:{port}"
 
 
@@ -126,7 +130,7 @@ async def test_inherited_sockets_are_taken_by_their_port() -> None:
         mine, other = (socket.create_server(("::", 0), family=socket.AF_INET6) for _ in range(2))
         inherited = {sock.getsockname()[1]: sock for sock in (mine, other)}
         port = mine.getsockname()[1]
-        one.listening.sync(settings(plan(port)), inherited)
+        one.sync(settings(plan(port)), inherited)
         assert [listener.sock for listener in one.listening] == [mine]
         assert list(inherited.values()) == [other]
         other.close()
@@ -136,11 +140,11 @@ async def test_all_listeners_together_have_a_bound_of_their_own() -> None:
     """Shed with its own reason; a reload lifts it."""
     first, second = free_port(), free_port()
     async with ports() as one:
-        one.listening.sync(settings(plan(first), plan(second), total=1), {})
+        one.sync(settings(plan(first), plan(second), total=1))
         one.listening.open()
         assert await one.visit(first) == f"tls:{first}"
         with socket.create_connection(("127.0.0.1", second), 5) as other, pytest.raises(ConnectionResetError):
             await asyncio.get_running_loop().run_in_executor(None, other.recv, 1)
         assert one.metrics.connections_shed.labels("total").value == 1
-        one.listening.sync(settings(plan(first), plan(second)), {})
+        one.sync(settings(plan(first), plan(second)))
         assert await one.visit(second) == f"tls:{second}"

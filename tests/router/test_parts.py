@@ -1,5 +1,6 @@
 """router/parts.py: from the configuration to the values that the parts are built with."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from router.config.compile_error import CompileError
 from router.config.load import load_bytes
 from router.config.model import Config
 from router.observe.access_record import AccessRecord
-from router.observe.sink import FileTarget, Sink
+from router.observe.line_lock import LineLock, make_line_lock
+from router.observe.sink import DescriptorTarget, FileTarget, Sink
 from router.parts import (
     NEEDS_RESTART,
     access_log,
@@ -46,7 +48,7 @@ def test_a_change_that_needs_a_restart_is_named_and_a_level_is_not(tmp_path: Pat
     old = config()
     assert needs_restart(old, config(logging={"names_file": str(names)}, deny={"orgs": ["org-1"]})) == []
     assert needs_restart(old, config(logging={"level": "debug"})) == []
-    assert needs_restart(old, config(index=3, balancing_algorithm="round-robin")) == ["index"]
+    assert needs_restart(old, config(index=3, balancing_algorithm="round-robin", workers="auto")) == ["index", "workers"]
 
 
 def test_registrations_are_kept_and_heard_as_the_file_says() -> None:
@@ -59,6 +61,22 @@ def test_registrations_are_kept_and_heard_as_the_file_says() -> None:
     assert (ledger.sharding_mode, ledger.isolation_segments, ledger.empty_pool_timeout) == ("segments", frozenset({"a"}), 3.0)
     assert (subscriber.stale_threshold, subscriber.register_interval) == (60.0, 7.0)
     assert (subscriber.max_options, subscriber.index) == (99, 4)
+
+
+def test_the_file_is_written_under_the_lock_that_its_writers_share(tmp_path: Path) -> None:
+    """Another process that was killed left half a line: it is not the beginning of ours."""
+    descriptor = make_line_lock()
+    lock, killed = LineLock(descriptor), LineLock(descriptor)
+    (tmp_path / "access.log").write_text("half a li")
+    killed.hold()
+    killed.release(finished=False)
+    log = access_log(config(access_log={"file": str(tmp_path / "access.log")}), Sink(DescriptorTarget(1)), lock)
+    log.add(record())
+    assert log.close(10)
+    assert [line[:9] for line in (tmp_path / "access.log").read_text().splitlines()] == ["half a li", "a.example"]
+    for each in (lock, killed):
+        each.close()
+    os.close(descriptor)
 
 
 def test_a_key_that_is_none_is_found_before_the_start() -> None:

@@ -84,6 +84,7 @@ class Registrar:
         body = message(marker, backend=9)
         self._nats.publish("router.register", json.dumps(body).encode())
         wait_until(lambda: marker in self._router.routes(), f"the router to take in {marker}")
+        self._router.settle_workers()
         self._nats.publish("router.unregister", json.dumps(body).encode())
 
     def request(self, subject: str, data: bytes = b"") -> bytes:

@@ -4,7 +4,8 @@
         get(router.port, "app.example")
 
 Every keyword is a top-level key of the configuration file; None removes a default. `stop` asserts that the
-router ended with status 0 and that it never wrote a traceback.
+router ended with status 0, that it never wrote a traceback and that no process of it is left. Workers are in
+its process group, and no group outlives the tests, not even tests that are killed (guard.py).
 """
 
 import base64
@@ -26,10 +27,17 @@ from router.demo.nats_server import NatsServer
 from router.demo.process import free_port, spawn, stop
 from tests.support.certs import CA, Credential, authority
 from tests.support.client import Client, Response
+from tests.support.guard import alive_in, end_group, watch_group
 
 T = TypeVar("T")
 
-START_SECONDS = 20.0
+WORKERS = 0
+"""Worker processes of each router whose test does not say (`pytest --workers`)."""
+WITHOUT_UVLOOP = False
+"""Do the routers run as where uvloop is not installed (`pytest --loop asyncio`)?"""
+
+START_SECONDS = 40.0
+LEFT_SECONDS = 5.0
 WAIT_SECONDS = 10.0
 PORT_ATTEMPTS = 5
 STATUS_USER, STATUS_PASSWORD = "router-status", "status-secret"
@@ -46,6 +54,7 @@ class RouterProcess:
         self._nats = nats
         self._overrides = config
         self._process: subprocess.Popen[bytes] | None = None
+        self._groups: list[int] = []  # the process groups of all that was started, each by its leader's id
         self.exit_status: int | None = None
         self.config: dict[str, Any] = {}
 
@@ -71,6 +80,7 @@ class RouterProcess:
             return
         self.exit_status = stop(self._process)
         self._process = None
+        self._assert_nobody_left()
         self.assert_clean()
         assert self.exit_status == expected, f"exit status {self.exit_status}; stderr: {self.stderr[-4000:]}"
 
@@ -79,14 +89,53 @@ class RouterProcess:
         assert self._process is not None
         self.exit_status = self._process.wait(deadline)
         self._process = None
+        self._assert_nobody_left()
         self.assert_clean()
         return self.exit_status
 
     def kill(self) -> None:
+        """Everything of it, workers too."""
+        for group in self._groups:
+            end_group(group)
+        self._groups.clear()
         if self._process is not None:
-            self._process.kill()
             self._process.wait()
             self._process = None
+
+    def kill_supervisor(self) -> None:
+        """The process that was started, and nothing else."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def succeed(self, *, wait_healthy: bool = True) -> Self:
+        """Start another one in the place of the supervisor that was killed, with the same file and ports."""
+        self._launch()
+        assert self._answers(wait_healthy), f"no successor started; it wrote:\n{self.stdout[-4000:]}\n{self.stderr[-4000:]}"
+        return self
+
+    @property
+    def width(self) -> int:
+        """How many processes serve: what one keeps for itself, such as connections to backends, may be there so many times."""
+        return max(1, int(self.config.get("workers", 0)))
+
+    def processes(self) -> list[int]:
+        """The ids of all that are left of everything that was started."""
+        return [pid for group in self._groups for pid in alive_in(group)]
+
+    def workers(self) -> list[int]:
+        """The ids of all that are left but for the one that was started last: workers, spares, orphans."""
+        return [pid for pid in self.processes() if self._process is None or pid != self._process.pid]
+
+    def _assert_nobody_left(self) -> None:
+        """What a router that has ended leaves behind. Orphans of one that was killed before are its successor's to dismiss."""
+        try:
+            wait_until(lambda: not self.processes(), f"the end of {self._groups}", LEFT_SECONDS)
+        finally:
+            for group in self._groups:
+                end_group(group)
+            self._groups.clear()
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -122,6 +171,8 @@ class RouterProcess:
         self._overrides.update(changes)
         merged = {**self._defaults(), **copy.deepcopy(self._overrides)}
         self.config = {key: value for key, value in merged.items() if value is not None}
+        if WORKERS and "workers" not in self._overrides:
+            self.config["workers"] = WORKERS
         self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def reload(self, **changes: Any) -> dict[str, float]:
@@ -194,6 +245,11 @@ class RouterProcess:
         assert response.status == 200, f"/routes answered {response.status}: {response.body[:300]!r}"
         table: dict[str, Any] = json.loads(response.body)
         return table
+
+    def settle_workers(self) -> None:
+        """Return when every worker has heard what its supervisor knew: a scrape asks each of them, behind all else."""
+        if self.config.get("workers") and self.config.get("prometheus"):
+            self.metrics()
 
     def metrics(self) -> str:
         """The metrics page."""
@@ -280,9 +336,21 @@ class RouterProcess:
             str(self.config_file),
         ]
         root = Path(__file__).parents[2]
-        environment = {**os.environ, "PYTHONPATH": str(root)}
-        with (self.directory / "stdout").open("wb") as out, (self.directory / "stderr").open("wb") as err:
+        path = str(root)
+        if WITHOUT_UVLOOP:
+            hidden = self.directory / "without" / "uvloop.py"
+            hidden.parent.mkdir(exist_ok=True)
+            hidden.write_text("raise ImportError\n")
+            path = f"{hidden.parent}:{path}"
+        environment = {**os.environ, "PYTHONPATH": path}
+        files = self.directory / "stdout", self.directory / "stderr"
+        if not self._groups:  # a successor goes on where its predecessor was killed
+            for file in files:
+                file.write_bytes(b"")
+        with files[0].open("ab") as out, files[1].open("ab") as err:
             self._process = spawn(command, stdout=out, stderr=err, cwd=root, env=environment)
+        self._groups.append(self._process.pid)
+        watch_group(self._process.pid)
         self.exit_status = None
 
     def _answers(self, healthy: bool) -> bool:

@@ -1,19 +1,16 @@
 """`vestibule run`: what ends it before it serves, and how it ends."""
 
-import asyncio
 import gc
 import signal
 import socket
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from router.cli import main
-from router.cli.run import _loop_factory, add_arguments, run
+from router.cli.run import add_arguments, run
 from router.demo.process import free_port
 from tests.conftest import MakeRouter
 
@@ -69,13 +66,6 @@ def test_a_port_in_use_starts_nothing(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "vestibule: cannot start" in error
     assert "in use" in error
     assert "Traceback" not in error
-
-
-def test_the_loop_is_uvloop_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And asyncio's own where it is not."""
-    assert _loop_factory() is uvloop.new_event_loop
-    monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert _loop_factory() is asyncio.new_event_loop
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

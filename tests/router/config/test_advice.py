@@ -148,3 +148,9 @@ LONG = "a robust passphrase"
 )
 def test_what_weakens_route_services_is_named_where_they_are_on(mapping: dict[str, Any], places: list[str]) -> None:
     assert warnings(mapping) == places
+
+
+def test_more_workers_than_cores_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs memory and makes nothing faster; `auto` never does."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert [warnings({"workers": workers}) for workers in (0, 2, 3, "auto")] == [[], [], ["workers"], []]

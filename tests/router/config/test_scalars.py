@@ -64,6 +64,9 @@ def test_no_text_makes_the_duration_parser_fail_otherwise(text: str) -> None:
         (scalars.FieldName, "X-Tenant", "X-Tenant"),
         (scalars.FieldValue, " a; b ", "a; b"),
         (scalars.Share, 0.5, 0.5),
+        (scalars.Workers, "auto", "auto"),
+        (scalars.Workers, 0, 0),
+        (scalars.Workers, 64, 64),
     ],
 )
 def test_a_good_value_becomes_plain(kind: Any, given_value: object, expected: object) -> None:
@@ -80,6 +83,8 @@ def test_a_good_value_becomes_plain(kind: Any, given_value: object, expected: ob
         (scalars.ListenAddress, "x:0"), (scalars.ListenAddress, "x:65536"), (scalars.ServerName, "nats://x"),
         (scalars.FieldName, "a:b"), (scalars.FieldValue, "a\r\nb: c"), (scalars.Share, 1.5), (scalars.Share, True),
         (scalars.Port, 65536), (scalars.Text, True),
+        (scalars.Workers, -1), (scalars.Workers, 65), (scalars.Workers, True), (scalars.Workers, "2"), (scalars.Workers, 1.0),
+        (scalars.Workers, "Auto"), (scalars.Workers, None),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_refused(kind: Any, given_value: object) -> None:

@@ -87,6 +87,13 @@ def test_a_route_is_told_with_its_policy_its_owner_and_its_endpoints(snapshot: S
     }  # fmt: skip
 
 
+def test_requests_in_flight_may_be_known_to_others(snapshot: Snapshot) -> None:
+    """Where workers have them and the supervisor tells."""
+    table = table_of(said(HOST))
+    answer = whole(render_policies(snapshot, table, 0.0, in_flight=lambda pulse: 7))
+    assert answer["routes"][0]["endpoints"][0]["in_flight"] == 7
+
+
 def test_several_owners_are_each_told_once(snapshot: Snapshot) -> None:
     """A route may be shared; an app has many instances."""
     table = table_of(

@@ -48,7 +48,7 @@ def test_an_address_that_has_left_is_not_remembered() -> None:
         assert one.admit(f"10.0.0.{number}", 0.0) is None
         assert one.admit(f"10.0.0.{number}", 0.0) == "per_address"
         one.leave(f"10.0.0.{number}")
-    assert one._held == {}
+    assert len(one._held) == 0
     assert one.open == 0
 
 
@@ -121,7 +121,7 @@ def test_limits_can_change_while_connections_are_open() -> None:
 @given(st.lists(st.tuples(ADDRESSES, st.floats(0, 20)), max_size=40), st.sampled_from([1.0, 10.0]))
 def test_a_window_counts_since_it_began_and_begins_anew_when_it_is_over(steps: list[tuple[str, float]], seconds: float) -> None:
     """R45: so many in so much time, by key and all together."""
-    window: Window[str] = Window()
+    window = Window()
     tried: Counter[str] = Counter()
     now, ends = 0.0, 0.0
     for key, pause in steps:
@@ -136,6 +136,6 @@ def test_a_window_counts_since_it_began_and_begins_anew_when_it_is_over(steps: l
 
 def test_a_window_that_was_made_shorter_is_over_at_once() -> None:
     """A reload from an hour to a minute must not wait for the hour's end."""
-    window: Window[str] = Window()
+    window = Window()
     assert [window.count("a", 0.0, 3600.0), window.count("a", 1.0, 3600.0), window.count("a", 2.0, 60.0)] == [1, 2, 1]
     assert [window.count("a", 61.0, 60.0), window.count("a", 62.0, 60.0)] == [2, 1]

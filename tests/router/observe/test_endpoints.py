@@ -70,7 +70,7 @@ def test_the_process_is_alive_whatever_its_health() -> None:
 
 def test_metrics_are_served_at_their_path() -> None:
     """K37: `metrics.path` can move them."""
-    handlers = metrics_handlers(Metrics(), "/scrape")
+    handlers = metrics_handlers(Metrics().render, "/scrape")
     answer = respond(get("/scrape"), handlers)
     assert b"# TYPE total_routes gauge\n" in whole(answer)
     assert (b"content-type", b"text/plain; version=0.0.4; charset=utf-8") in answer.fields

@@ -255,3 +255,11 @@ def test_a_library_message_that_does_not_format_is_still_logged() -> None:
     written = Written()
     LibraryHandler(written.log).emit(logging.LogRecord("x", logging.WARNING, "", 0, "%d files", ("many",), None))
     assert written.data() == {"text": "%d files"}
+
+
+def test_a_worker_says_which_it_is() -> None:
+    """Several processes write one log; the shape of a line stays GoRouter's."""
+    written = Written()
+    written.output.worker = 3
+    written.log.info("connection-ended", reason="idle")
+    assert written.data() == {"worker": 3, "reason": "idle"}

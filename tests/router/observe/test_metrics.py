@@ -30,6 +30,7 @@ OURS = {
     "rate_limited_requests": (),
     "l7_policy_denied": ("type",),
     "nats_messages_dropped": ("reason",),
+    "worker_reports_rejected": ("reason",),
 }
 
 

@@ -32,7 +32,17 @@ def healthy() -> dict[str, Handler]:
     """Handlers of a router that serves."""
     health = Health()
     health.started()
-    return {**health_handlers(health), "/pieces": pieces}
+    return {**health_handlers(health), "/pieces": pieces, "/asked": asked}
+
+
+def asked(_: RequestHead) -> Response:
+    """A body that others have to be asked for."""
+
+    async def body() -> bytes:
+        await asyncio.sleep(0)
+        return b"counted"
+
+    return Response(200, [(b"content-type", b"text/plain")], body())
 
 
 class Ticks:
@@ -125,6 +135,8 @@ def run(main: Callable[[], Awaitable[bytes]]) -> bytes:
         ),
         (b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"content-length: 3\r\n\r\n"),
         (b"GET /health HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"\r\n\r\nok\n"),
+        (b"GET /asked HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"content-length: 7\r\n\r\ncounted"),
+        (b"HEAD /asked HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"content-length: 7\r\n\r\n"),
         (b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 404 Not Found\r\n", b"Not Found\n"),
         (b"GET  / HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n", b"Bad Request\n"),
         (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n", b"HTTP/1.1 431 ", b"Bad Request\n"),

@@ -222,3 +222,15 @@ async def test_close_ends_the_wait_for_the_next_piece() -> None:
     with contextlib.suppress(StopAsyncIteration):
         await waiting
     assert [piece async for piece in listener] == []
+
+
+def test_whoever_has_to_know_is_told_when_somebody_begins_or_ends_to_listen() -> None:
+    """Each stream has a number that no other ever has; leaving twice is told once."""
+    told: list[list[int]] = []
+    tap = Tap()
+    tap.changed = lambda: told.append([*tap.streams])
+    first, second = subscribed(tap), subscribed(tap)
+    for listener in (first, first, second):
+        listener.close()
+    subscribed(tap)
+    assert told == [[1], [1, 2], [2], [], [3]]

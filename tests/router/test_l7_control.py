@@ -1,52 +1,32 @@
-"""router/l7_side.py: the composition of everything that HTTP needs."""
+"""router/l7_control.py: what is registered, and what the operator may look at."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from router.config.compile_error import CompileError
 from router.config.model import Config
-from router.l7_side import L7Side
-from router.net.deadline import Wheel
-from router.net.doorstep import Doorstep
-from router.observe.access_log import AccessLog
-from router.observe.health import Health
-from router.observe.log import Logger
-from router.observe.metrics import Metrics
-from tests.router.desk import Records, settings
-from tests.support.recorder import RecordingLog
+from router.l7_control import L7Control
+from router.process import Process
+from tests.router.desk import settings
 from tests.support.router import server_credential, tls_pem
+from tests.support.waiting import until
 
 
-class _Log(RecordingLog):
-    def named(self, component: str) -> "_Log":
-        return self
-
-
-def make(config: Config) -> L7Side:
-    loop = asyncio.get_running_loop()
-    return L7Side(
-        config,
-        loop,
-        Wheel(loop),
-        Doorstep(loop),
-        Metrics(),
-        cast("Logger", _Log()),
-        cast("AccessLog", Records()),
-        Health(),
-    )
+def make(config: Config) -> L7Control:
+    return L7Control(config, Process(config, asyncio.get_running_loop()))
 
 
 @asynccontextmanager
-async def side(**more: Any) -> AsyncIterator[L7Side]:
+async def side(**more: Any) -> AsyncIterator[L7Control]:
     made = make(settings(**more))
     try:
         yield made
     finally:
-        made.close()
+        made.live.snapshot.retire()
         for work in made.work():
             work.close()
 
@@ -64,8 +44,7 @@ async def test_static_routes_are_in_the_table_from_the_start_and_follow_a_reload
         assert route is not None
         assert [endpoint.address for endpoint in route.pool.endpoints] == ["10.0.0.1:80"]
         one.adopt(one.prepare(settings(**static("app.open.example", "10.0.0.2:80"))))
-        await asyncio.sleep(0.2)
-        assert one.live.table.lookup("www.open.example", "/") is None
+        await until(lambda: one.live.table.lookup("www.open.example", "/") is None, "the new table")
         assert one.live.table.lookup("app.open.example", "/") is not None
 
 
@@ -89,3 +68,13 @@ async def test_the_status_port_has_its_handlers() -> None:
     """The route table, and what looks into the router."""
     async with side() as one:
         assert {"/routes", "/explain", "/policies"} <= one.handlers(("user", "password"), tuple).keys()
+
+
+async def test_who_serves_elsewhere_is_told_of_each_new_table() -> None:
+    """Workers follow the table that stands in `live` at that moment."""
+    async with side() as one:
+        sizes: list[int] = []
+        one.published = lambda: sizes.append(len(one.live.table))
+        one.adopt(one.prepare(settings(**static("app.open.example", "10.0.0.2:80"))))
+        await until(lambda: sizes, "a table")
+        assert sizes == [1]

@@ -1,19 +1,18 @@
-"""The L7 side of a router process: everything that HTTP needs, built in one place and nowhere else.
+"""The control side of L7: what is registered, who is healthy, and what the operator may look at.
 
-Promise: `app.py` makes one where `l7.enabled` is true, and imports this module only then; nothing that L4 uses imports it. A
-reload is prepared as a whole before any of it takes effect. Refuses to know listeners, signals, and the L4 door.
+Promise: one a router, in the process that the operator started, whether connections are served there or in workers; imported
+only where `l7.enabled` is true. A reload is prepared as a whole before any of it takes effect. Refuses to know connections.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
-import socket
 from collections.abc import Callable, Coroutine, Sequence
+from operator import attrgetter
 
 from authz.decide import unenforced
 from registry.active_apps import ActiveApps
-from registry.endpoint import Endpoint
+from registry.endpoint import Endpoint, Pulse
 from registry.ledger import Change, Ledger, What
 from registry.problems import Problem
 from registry.subscriber_nats import Subscriber
@@ -22,77 +21,46 @@ from router import parts
 from router.config.compile import compile_config
 from router.config.compile_l4 import held_hosts, static_routes
 from router.config.model import Config
-from router.downstream import Downstream
 from router.health_checks import HealthChecks
 from router.inspect.handlers import inspect_handlers
-from router.l7.serve import serve as serve_http
-from router.l7.state import Router
-from router.l7_door import L7Door
+from router.l7_seam import L7Seam
 from router.live import Live, Snapshot
-from router.net.deadline import Wheel
-from router.net.doorstep import Doorstep
-from router.net.relay import Relay
-from router.observe.access_log import AccessLog
 from router.observe.endpoints import Handler, routes_handlers
-from router.observe.health import Health
-from router.observe.log import Logger
-from router.observe.metrics import Metrics
 from router.observe.registry_counts import RegistryCounts
 from router.observe.tap import Tap
+from router.process import Process
 
 
-class L7Side:
-    """What HTTP needs. `door`: what `connection.py` knows of it; `relays`: upgraded connections, which may never end."""
+class L7Control:
+    """The registry, the checks of backends, the two snapshots. `published` is called after each change of the routes;
+    `in_flight` says how many requests an endpoint has.
+    """
 
-    def __init__(
-        self,
-        config: Config,
-        loop: asyncio.AbstractEventLoop,
-        wheel: Wheel,
-        doorstep: Doorstep,
-        metrics: Metrics,
-        log: Logger,
-        access_log: AccessLog,
-        health: Health,
-    ) -> None:
+    def __init__(self, config: Config, process: Process) -> None:
         """Raises CompileError when the configuration cannot be built."""
-        self._loop = loop
-        self._wheel = wheel
-        self._metrics = metrics
-        self._log = log
-        self.live = Live(compile_config(config, 1, loop, wheel), RouteTable())
+        self._process = process
+        self._clock = process.loop.time
+        self._log = process.log
+        self.live = Live(compile_config(config, 1, process.loop, process.wheel), RouteTable())
+        self.published: Callable[[], None] = _nobody
+        self.in_flight: Callable[[Pulse], int] = attrgetter("in_flight")
         self._ledger = Ledger(parts.ledger_settings(config), first_turn=lambda: random.randrange(256))  # noqa: S311
         self._active = ActiveApps() if config.publish_active_apps_interval else None
         self._subscriber = self._make_subscriber(config)
         self._hold(config)
         self.live.table = self._ledger.publish()
         self._tap = Tap()
-        self._health_checks = HealthChecks(self.live, loop, metrics, log.named("health-check"))
-        router = Router(
-            self.live,
-            loop,
-            metrics,
-            log.named("proxy"),
-            access_log,
-            health,
-            self._prune,
-            local_address=socket.gethostname().encode(),
-            headers_to_log=tuple(name.lower().encode() for name in config.extra_headers_to_log),
-            tap=self._tap,
-            active=self._active,
-        )
-        self.relays: set[Relay] = router.relays
-
-        async def serve(downstream: Downstream) -> None:
-            await serve_http(downstream, router)
-
-        self.door = L7Door(self.live, serve, doorstep, wheel, loop, metrics, log.named("connection"))
-        router.connect_inside = self.door.connect_inside
+        self.health_checks = HealthChecks(self.live, process.loop, process.metrics, process.log.named("health-check"))
         self._set_sources()
+
+    @property
+    def seam(self) -> L7Seam:
+        """What the data side is given of this."""
+        return L7Seam(self.live, self._prune, self._tap, self._active)
 
     def work(self) -> tuple[Coroutine[None, None, None], ...]:
         """What runs as long as the process."""
-        return self._subscriber.run(), self._health_checks.run()
+        return self._subscriber.run(), self.health_checks.run()
 
     async def ready(self) -> None:
         """The first connection to NATS stands."""
@@ -101,37 +69,28 @@ class L7Side:
     def handlers(self, credentials: tuple[str, str], warnings: Callable[[], Sequence[Problem]]) -> dict[str, Handler]:
         """What the port of the route table answers."""
         handlers = routes_handlers(*credentials, lambda: self.live.table)
-        return handlers | inspect_handlers(*credentials, self.live, self._tap, warnings, self._loop.time)
+        return handlers | inspect_handlers(
+            *credentials, self.live, self._tap, warnings, self._clock, in_flight=lambda pulse: self.in_flight(pulse)
+        )
 
     def prepare(self, config: Config) -> Snapshot:
         """The next configuration, built but not in force. Raises CompileError."""
         old = self.live.snapshot
-        return compile_config(config, old.generation + 1, self._loop, self._wheel, old)
+        return compile_config(config, old.generation + 1, self._process.loop, self._process.wheel, old)
 
     def adopt(self, snapshot: Snapshot) -> None:
         """From now on; nothing here can fail."""
-        old = self.live.snapshot
-        self.live.snapshot = snapshot
+        self.live.adopt(snapshot)
         held = self._hold(snapshot.config)
         if held.routing:
             self._subscriber.publish_soon(held)
-        self._health_checks.settings_changed()
-        self.door.judge_again()
-        old.retire(snapshot)
-        if snapshot.idle is old.idle and not snapshot.deny.empty:
-            snapshot.idle.sweep(snapshot.bars)
-        if snapshot.http2 is not None and not snapshot.deny.empty:
-            snapshot.http2.sweep(snapshot.bars)
-
-    def close(self) -> None:
-        """Idle backend connections go."""
-        self.live.snapshot.retire()
+        self.health_checks.settings_changed()
 
     # ---- the registry
 
     def _hold(self, config: Config) -> Change:
         """The hosts of static routes belong to the operator, whoever registers them."""
-        return self._ledger.hold(held_hosts(static_routes(config)), self._loop.time())
+        return self._ledger.hold(held_hosts(static_routes(config)), self._clock())
 
     def _make_subscriber(self, config: Config) -> Subscriber:
         return Subscriber(
@@ -139,14 +98,15 @@ class L7Side:
             parts.nats_settings(config),
             self._ledger,
             log=self._log.named("registry"),
-            metrics=RegistryCounts(self._metrics, config.route_latency_metric_muzzle_duration),
+            metrics=RegistryCounts(self._process.metrics, config.route_latency_metric_muzzle_duration),
             publish=self._publish,
-            clock=self._loop.time,
+            clock=self._clock,
             active=self._active,
         )
 
     def _publish(self, table: RouteTable, changes: Sequence[Change]) -> None:
         self.live.table = table
+        self.published()
         names = self.live.snapshot.names.heard
         for change in changes:
             for event in change.events:
@@ -166,18 +126,21 @@ class L7Side:
 
     def _prune(self, key: str, endpoint: Endpoint) -> None:
         """A TLS endpoint that is not who it said leaves the table at once (contract f.2)."""
-        change = self._ledger.remove_endpoint(key, endpoint, self._loop.time())
+        change = self._ledger.remove_endpoint(key, endpoint, self._clock())
         if change.routing:
             self._log.info("prune-failed-endpoint", route=key, backend=endpoint.address, instance_id=endpoint.instance_id)
             self._subscriber.publish_soon(change)
 
     def _set_sources(self) -> None:
-        metrics, subscriber = self._metrics, self._subscriber
+        metrics, subscriber = self._process.metrics, self._subscriber
         metrics.total_routes.source = lambda: len(self.live.table)
-        metrics.ms_since_last_registry_update.source = lambda: int((self._loop.time() - subscriber.heard_at) * 1000)
+        metrics.ms_since_last_registry_update.source = lambda: int((self._clock() - subscriber.heard_at) * 1000)
         metrics.nats_connected.source = lambda: int(subscriber.connected)
         metrics.buffered_messages.source = lambda: subscriber.buffered
         metrics.total_dropped_messages.source = lambda: subscriber.dropped
-        metrics.websocket_open.source = lambda: len(self.relays)
-        metrics.backends_unhealthy.source = lambda: self._health_checks.unhealthy
+        metrics.backends_unhealthy.source = lambda: self.health_checks.unhealthy
         metrics.certificate_expiry_seconds.source = lambda: self.live.snapshot.contexts.expiries()
+
+
+def _nobody() -> None:
+    """Who serves in this process sees the table itself."""

@@ -1,0 +1,1 @@
+"""Many processes that are one router: a supervisor that knows, workers that serve."""

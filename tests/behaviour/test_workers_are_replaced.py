@@ -1,0 +1,107 @@
+"""The promise: a worker that dies takes its own connections with it and nothing else, and another one has its place at once."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import OPEN, MakeRouter
+from tests.support.backend import EchoBackend
+from tests.support.certs import authority
+from tests.support.client import Client, get
+from tests.support.nats import NatsServer
+from tests.support.register import Registrar, unique_host
+from tests.support.router import RouterProcess, wait_until
+from tests.support.workers import client_of_each, stands_by
+
+MakeRegistrar = Callable[[NatsServer, RouterProcess], Registrar]
+
+
+@pytest.fixture
+def pair(
+    make_router: MakeRouter, make_registrar: MakeRegistrar, nats_server: NatsServer, backend: EchoBackend
+) -> tuple[RouterProcess, str]:
+    """A router with two workers, one that stands by, and a route."""
+    router, host = make_router(workers=2), unique_host(OPEN)
+    stands_by(router)
+    make_registrar(nats_server, router).register(host, backend=backend)
+    return router, host
+
+
+def test_a_killed_worker_loses_its_own_connections_only(pair: tuple[RouterProcess, str]) -> None:
+    """The other's go on; new ones are served throughout by whoever is left, or by its replacement."""
+    router, host = pair
+    with client_of_each(router, host) as clients:
+        (victim, lost), (_, kept) = clients.items()
+        os.kill(victim, signal.SIGKILL)
+        assert lost.closed_by_server()
+        assert kept.request(host).status == 200
+        assert [get(router.port, host).status for _ in range(30)] == [200] * 30
+    router.wait_for_metric("workers_replaced", 1)
+    assert router.metric("workers_serving") == 2
+    assert "SIGKILL" in router.wait_for_event("worker-died")
+
+
+def test_what_waits_for_a_dead_worker_is_its_replacements(pair: tuple[RouterProcess, str]) -> None:
+    """Nobody who connects in the moment of a death is refused."""
+    router, host = pair
+    statuses: list[int] = []
+
+    def ask() -> None:
+        statuses.extend(get(router.port, host).status for _ in range(100))
+
+    with client_of_each(router, host) as clients:
+        victim = next(iter(clients))
+    for client in clients.values():
+        client.close()
+    os.kill(victim, signal.SIGSTOP)  # what the kernel gives it from now on waits
+    waiting = [Client(router.port) for _ in range(20)]
+    for client in waiting:
+        client.send(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host.encode())
+    os.kill(victim, signal.SIGKILL)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert [client.read_response().status for client in waiting] == [200] * 20
+    asking.join()
+    assert statuses == [200] * 100
+    for client in waiting:
+        client.close()
+
+
+def test_what_it_counted_stays_counted(pair: tuple[RouterProcess, str]) -> None:
+    """No counter goes back; what it told before it died is in the sum."""
+    router, host = pair
+    with client_of_each(router, host) as clients:
+        before = router.metric("responses", status_group="2xx")
+        os.kill(next(iter(clients)), signal.SIGKILL)
+        router.wait_for_metric("workers_replaced", 1)
+        assert router.metric("responses", status_group="2xx") == before
+
+
+def test_while_no_worker_serves_health_is_bad(make_router: MakeRouter) -> None:
+    """A balancer turns away, and back when one serves again."""
+    router = make_router(workers=1)
+    stands_by(router)
+    for pid in router.workers():  # the one that stands by too, so that its place stays empty for a while
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: router.health() == 503, "bad health")
+    wait_until(lambda: router.health() == 200, "good health")
+    assert router.metric("workers_serving") == 1
+
+
+def test_an_endpoint_that_is_another_is_pruned_for_all(
+    make_router: MakeRouter, make_registrar: MakeRegistrar, nats_server: NatsServer
+) -> None:
+    """Contract f.2: one worker finds out, and the route has left the table of each."""
+    backends_ca = authority("backends")
+    router, host = make_router(workers=2, ca_certs=[backends_ca.pem]), unique_host(OPEN)
+    with EchoBackend("stranger", credential=backends_ca.issue_server("instance-1")) as stranger:
+        make_registrar(nats_server, router).register(host, backend=stranger, server_cert_domain_san="instance-2")
+        with client_of_each(router, "none.invalid") as clients:
+            first, second = clients.values()
+            assert first.request(host).status == 503
+            wait_until(lambda: host not in router.routes(), "the route to be gone")
+            router.settle_workers()
+            assert [first.request(host).status, second.request(host).status] == [404, 404]
