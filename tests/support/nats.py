@@ -6,11 +6,17 @@
 import json
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from router.demo.nats_server import NatsServer
+from router.demo import nats_server
 
-__all__ = ["NatsConnection", "NatsMessage", "NatsServer"]
+
+class NatsServer(nats_server.NatsServer):
+    """It asks for no sign of life: a connection of a test that rests for minutes answers none, and would be closed."""
+
+    def __init__(self, directory: Path, extra: str = "") -> None:
+        super().__init__(directory, f'ping_interval: "1h"\n{extra}')
 
 
 class NatsMessage(NamedTuple):
