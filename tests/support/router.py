@@ -373,6 +373,11 @@ class RouterProcess:
             raise AssertionError(f"no line fits {predicate!r} after {deadline} s; the last are:\n{recent}") from None
 
 
+def lone() -> int:
+    """A `workers` of at most one, for what each worker has a bound of its own for."""
+    return min(WORKERS, 1)
+
+
 def wait_until(probe: Callable[[], T | None], what: str, deadline: float = WAIT_SECONDS) -> T:
     """The first truthy value of `probe`, asked every few milliseconds; AssertionError after the deadline."""
     end = time.monotonic() + deadline
