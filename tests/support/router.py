@@ -141,6 +141,11 @@ class RouterProcess:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def signal_all(self, number: int) -> None:
+        """To its workers too."""
+        for pid in self.processes():
+            os.kill(pid, number)
+
     def assert_clean(self) -> None:
         """No traceback and no leaked resource was ever written."""
         for stream in (self.stdout, self.stderr):
