@@ -82,6 +82,25 @@ def registrar(nats_server: NatsServer, router: RouterProcess) -> Iterator[Regist
         yield made
 
 
+@pytest.fixture(scope="session")
+def lone_router(
+    router: RouterProcess, nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RouterProcess]:
+    """The shared router, or where that has several workers one with a single one: what each has for itself is all then."""
+    if router.width == 1:
+        yield router
+        return
+    with RouterProcess(tmp_path_factory.mktemp("lone"), nats=nats_server, workers=1) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def lone_registrar(nats_server: NatsServer, lone_router: RouterProcess) -> Iterator[Registrar]:
+    """Registers on the router of a single worker."""
+    with Registrar(nats_server.port, lone_router) as made:
+        yield made
+
+
 @pytest.fixture
 def backend() -> Iterator[EchoBackend]:
     with EchoBackend() as made:

@@ -16,7 +16,7 @@ from tests.support.client import Tls, get
 from tests.support.client_hellos import in_records, message, server_name
 from tests.support.nats import NatsServer
 from tests.support.register import unique_host
-from tests.support.router import RouterProcess, mtls_domain, wait_until
+from tests.support.router import RouterProcess, lone, mtls_domain, wait_until
 
 DEADLINE = 0.6
 """Seconds of the configured handshake deadline."""
@@ -105,7 +105,7 @@ def test_too_many_at_once_shed_the_oldest(
 ) -> None:  # fmt: skip
     """Attack 27: with `max_handshakes` reached the one that dawdles longest is closed, and an honest client is served."""
     limit = 50
-    router = make_router(max_handshakes=limit, mtls_domains=[mtls_domain(f"*.{EAST}", east_ca)])
+    router = make_router(workers=lone(), max_handshakes=limit, mtls_domains=[mtls_domain(f"*.{EAST}", east_ca)])
     host = unique_host(EAST)
     make_registrar(nats_server, router).register(host, backend=backend, options={"mtls_allow_any": True})
     with crowd(router.ssl_port, hello(host)) as made:

@@ -157,7 +157,9 @@ def test_a_shared_route_is_as_strict_as_both_owners(
     door = Door(host, backends["mine"])
     for app, status in (("caller-app", 403), ("their-app", 403), ("shared-app", 200)):
         assert {ask(router, door, east_ca.issue_instance(app)).status for _ in range(4)} == {status}
-    assert {len(backend.received) for backend in backends.values()} == {2}
+    shares = [len(backend.received) for backend in backends.values()]
+    assert sum(shares) == 4
+    assert router.width > 1 or shares == [2, 2]  # each worker goes its own round
     registrar.unregister(host, backend=backends["theirs"], app="theirs")
     assert ask(router, door, caller).status == 200
 

@@ -121,13 +121,13 @@ def test_an_answer_that_comes_together_with_the_next_request_poisons_nobody(plac
     place.backend.script(twice)
     with place.client() as client:
         assert client.request(place.host).body == b"ok"
-        place.router.signal(signal.SIGSTOP)
+        place.router.signal_all(signal.SIGSTOP)
         try:
             client.send(render_request(place.host, "/own", method=method))
             go.set()
             assert sent.wait(5)
         finally:
-            place.router.signal(signal.SIGCONT)
+            place.router.signal_all(signal.SIGCONT)
         assert f"{method} /own HTTP/1.1".encode() in client.read_response().body
     _assert_not_reused(place, _first_connection(place))
 

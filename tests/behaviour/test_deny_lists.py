@@ -279,7 +279,7 @@ def test_idle_connections_to_a_node_end_with_the_reload(at: At, deny: Deny, host
     deny(backend_networks=["127.0.0.1", "::1"])
     wait_until(lambda: place.backends[0].open_connections == 0, "the idle connection to end")
     assert other.call().response.status == 200
-    assert other.backends[0].connections == 1
+    assert 1 <= other.backends[0].connections <= place.router.width
 
 
 def test_a_connection_that_was_busy_during_the_reload_is_not_used_again(at: At, deny: Deny) -> None:

@@ -10,7 +10,7 @@ from tests.support.certs import CA, authority
 from tests.support.client import Client
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
-from tests.support.router import RouterProcess, wait_until
+from tests.support.router import RouterProcess, lone, wait_until
 
 NAME = "instance-guid"
 MARK_SECONDS = 0.5
@@ -28,6 +28,7 @@ def marking(nats_server: NatsServer, backend_ca: CA, tmp_path_factory: pytest.Te
     with RouterProcess(
         directory,
         nats=nats_server,
+        workers=lone(),  # marks are a worker's own
         ca_certs=[backend_ca.pem],
         droplet_stale_threshold=f"{MARK_SECONDS * 4}s",
         prune_stale_droplets_interval="1h",

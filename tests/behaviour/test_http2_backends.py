@@ -16,7 +16,7 @@ from tests.support.failing import Mute
 from tests.support.http2_backend import Http2Backend, Stream, in_order
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
-from tests.support.router import RouterProcess, wait_until
+from tests.support.router import RouterProcess, lone, wait_until
 from tests.support.websocket import open_websocket, server
 
 NAME = "instance-guid"
@@ -32,7 +32,7 @@ def backend_ca() -> CA:
 @pytest.fixture(scope="module")
 def speaking(nats_server: NatsServer, backend_ca: CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterProcess]:
     with RouterProcess(
-        tmp_path_factory.mktemp("http2"), nats=nats_server, ca_certs=[backend_ca.pem],
+        tmp_path_factory.mktemp("http2"), nats=nats_server, workers=lone(), ca_certs=[backend_ca.pem],
         droplet_stale_threshold="10s", prune_stale_droplets_interval="1h",
     ) as process:  # fmt: skip
         yield process

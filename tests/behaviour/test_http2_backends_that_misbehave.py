@@ -36,9 +36,9 @@ def backend() -> Iterator[Http2Backend]:
 
 
 @pytest.fixture
-def place(router: RouterProcess, registrar: Registrar, backend: Http2Backend) -> Iterator[Site]:
-    with site(router, registrar) as neighbour:
-        registrar.register(neighbour.host + ".bad.example", backend=backend, protocol="http2")
+def place(lone_router: RouterProcess, lone_registrar: Registrar, backend: Http2Backend) -> Iterator[Site]:
+    with site(lone_router, lone_registrar) as neighbour:
+        lone_registrar.register(neighbour.host + ".bad.example", backend=backend, protocol="http2")
         yield neighbour
 
 

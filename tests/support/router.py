@@ -141,6 +141,11 @@ class RouterProcess:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def signal_all(self, number: int) -> None:
+        """To its workers too."""
+        for pid in self.processes():
+            os.kill(pid, number)
+
     def assert_clean(self) -> None:
         """No traceback and no leaked resource was ever written."""
         for stream in (self.stdout, self.stderr):
@@ -371,6 +376,11 @@ class RouterProcess:
         except AssertionError:
             recent = "\n".join(lines()[-20:])
             raise AssertionError(f"no line fits {predicate!r} after {deadline} s; the last are:\n{recent}") from None
+
+
+def lone() -> int:
+    """A `workers` of at most one, for what each worker has a bound of its own for."""
+    return min(WORKERS, 1)
 
 
 def wait_until(probe: Callable[[], T | None], what: str, deadline: float = WAIT_SECONDS) -> T:
