@@ -18,10 +18,10 @@ from typing import Final
 from authz.deny import DenyLists
 from registry.endpoint import Endpoint
 from router.backend.dial import Dialer, chose_http1
-from router.backend.http1 import Http1Upstream
+from router.backend.http1 import Http1Upstream, Key, key_of
 from router.backend.http2 import Http2Connection, Keeper, NotHttp2
 from router.backend.http2_round_trip import Http2RoundTrip
-from router.backend.pool import IdlePool, Key, key_of
+from router.backend.pool import IdlePool
 from router.faults import Fault
 from router.wire.http2_limits import STREAMS, Http2Limits
 

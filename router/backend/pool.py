@@ -14,8 +14,6 @@ from collections.abc import Callable
 from registry.endpoint import Endpoint
 from router.backend.http1 import Http1Upstream, Key, key_of
 
-__all__ = ["IdlePool", "Key", "key_of"]
-
 
 class IdlePool:
     """All idle backend connections."""

@@ -27,6 +27,7 @@ async def serve_http1(downstream: Downstream, router: Router) -> None:
         if head is None:
             break
         keep = await run(_exchange(downstream, router, head))
+        del head  # it may be long, and a connection may be idle for long
         if downstream.buffer:  # pipelined requests may need no wait at all: the other connections' turn
             await asyncio.sleep(0)
         downstream.busy = False

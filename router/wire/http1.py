@@ -94,6 +94,7 @@ _REQUEST_LINE = re.compile(TOKEN + rb" (?:(" + TARGET + rb")|[^ ]++) HTTP/([0-9]
 _TARGET_BEGUN = re.compile(TOKEN + rb" [^ ]")
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n(" + FIELD_LINES + rb")\r\n")
 _REMEMBERED = 4096  # bytes of the longest field lines that a connection remembers
+_REMEMBERED_FIELDS = 64  # as objects, short fields take more than their bytes
 _CONTROL = re.compile(rb"[\r\n\0]")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t -~\x80-\xff]*+)?")
 
@@ -122,8 +123,11 @@ class HeadMemory:
         return _made(RequestHead, (method, target, minor, fields, host, body, keep_alive, expect, connection, upgrade, size))
 
     def keep(self, block: bytes, head: RequestHead) -> None:
-        """Remember the field lines of ``head``; long ones are not worth their place."""
-        self._block, self._head = (block, head) if len(block) <= _REMEMBERED else (b"", None)
+        """Remember what the field lines of ``head`` said; long ones are not worth their place, nor is its target."""
+        if len(block) > _REMEMBERED or len(head.fields) > _REMEMBERED_FIELDS:
+            self._block, self._head = b"", None
+        else:
+            self._block, self._head = block, _made(RequestHead, (b"", b"", *head[2:]))
 
 
 def parse_request_head(

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.endpoint import Endpoint
-from router.backend.http1 import Http1Upstream
-from router.backend.pool import IdlePool, key_of
+from router.backend.http1 import Http1Upstream, key_of
+from router.backend.pool import IdlePool
 from router.net.deadline import TICK, Wheel
 from tests.router.backend.parts import endpoint, upstream
 from tests.support.waiting import until

@@ -1,12 +1,15 @@
 """router/l7/serve_http1.py: requests one after the other on one connection, in this process, on both event loops."""
 
 import asyncio
+import gc
 import socket
 
 import pytest
 
+from router.wire.http1 import RequestHead
 from tests.router.desk import desk, in_thread, raw
 from tests.support.backend import EchoBackend
+from tests.support.waiting import until
 
 HOST = "app.open.example"
 GET = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
@@ -34,6 +37,18 @@ async def test_a_connection_carries_one_request_after_the_other(backend: EchoBac
         await one.idle()
         assert [record.uri for record in one.records.records] == [b"/0", b"/1", b"/2"]
         assert backend.connections == 1
+
+
+async def test_an_idle_connection_keeps_no_head(backend: EchoBackend) -> None:
+    """A head may be long, and thousands of connections idle."""
+    async with desk() as one:
+        one.register(HOST, backend)
+        with one.client() as client:
+            for target in ("/" + "a" * 50_000, "/" + "b" * 50_000):
+                assert (await in_thread(client.request, HOST, target)).status == 200
+            await until(lambda: one.seen[0].served == 2, "both exchanges to end")
+            heads = [each for each in gc.get_objects() if isinstance(each, RequestHead) and len(each.target) > 50_000]
+            assert heads == []
 
 
 async def test_pipelined_requests_are_answered_in_their_order(backend: EchoBackend) -> None:

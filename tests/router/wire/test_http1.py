@@ -1,5 +1,6 @@
 """HTTP/1.x heads: the good are read, the bad refused early, in any pieces; rendering is parsing backwards."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,27 @@ def test_what_a_connection_remembers_changes_no_head(heads: list[tuple[bytes, by
     for line, block, tail, most in heads:
         data, limits = line + b"\r\n" + block + b"\r\n" + tail, HeadLimits(16 * 1024, most)
         assert parse_request_head(data, limits) == parse_request_head(data, limits, 0, memory)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\n" + b"ab:\r\n" * 700 + b"\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 60_000 + b"\r\n\r\n",
+    ],
+    ids=["target", "many", "long"],
+)
+def test_what_a_connection_remembers_is_small(data: bytes) -> None:
+    """Thousands of connections remember: neither a long target, nor long field lines, nor many of them."""
+    memory = HeadMemory()
+    parse_request_head(data, HeadLimits(1 << 20, 1000))  # the interpreter keeps empty tuples for the next time
+    tracemalloc.start()
+    try:
+        parse_request_head(data, HeadLimits(1 << 20, 1000), 0, memory)
+        assert tracemalloc.get_traced_memory()[0] < 4096
+    finally:
+        tracemalloc.stop()
 
 
 @given(TOKENS, TARGETS, OTHERS, TARGETS, OTHERS)
