@@ -47,7 +47,8 @@ class MakeRouter(Protocol):
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    # The registrars of a session answer no ping: they would be gone when they are silent for long.
+    server = NatsServer(tmp_path_factory.mktemp("nats"), 'ping_interval: "1h"')
     try:
         server.start()
         yield server
