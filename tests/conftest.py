@@ -47,8 +47,7 @@ class MakeRouter(Protocol):
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    # The registrars of a session answer no ping: they would be gone when they are silent for long.
-    server = NatsServer(tmp_path_factory.mktemp("nats"), 'ping_interval: "1h"')
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
     try:
         server.start()
         yield server
