@@ -1,9 +1,9 @@
 """Readiness without futures: a reusable awaitable that a descriptor's callback opens.
 
 Promise: `await gate` suspends the task until `open()` (returns), `fail(error)` (raises it) or cancellation; one waiter at a
-time, and nothing is allocated a wait. `open()` and `fail()` resume the task *inside* the event-loop callback that calls
-them, which saves a turn of the loop; so they may only be called from such a callback, never from a running task (a task
-cannot be entered from another one).
+time, and a wait makes no future, no timer and no frame. `open()` and `fail()` resume the task *inside* the event-loop callback
+that calls them, which saves a turn of the loop; so they may only be called from such a callback, never from a running task (a
+task cannot be entered from another one).
 
 A gate speaks the protocol that `asyncio.Task` expects of anything it waits for (`add_done_callback`, `result`, `cancel`,
 `get_loop`, `_asyncio_future_blocking`), so tasks, cancellation and `asyncio.timeout` behave as ever, on asyncio and on
