@@ -21,7 +21,7 @@ from identity.caller import Caller
 from identity.certificate import IdentityError, read_caller
 from identity.xfcc import render_envoy, render_raw
 from registry.names import Names
-from router.l7.hygiene import DownstreamFacts, downstream_facts
+from router.l7.hygiene import DownstreamFacts
 from router.live import Snapshot
 from router.net.channel import Channel
 from router.net.listener import Entrance
@@ -65,10 +65,6 @@ class Client:
 def client_of(der: bytes) -> Client:
     """The client of a verified leaf; one certificate opens many connections. Raises as `Client` does; no failure is kept."""
     return Client(der)
-
-
-_facts_of = lru_cache(maxsize=MAX_KNOWN_CLIENTS)(downstream_facts)
-"""One address opens many connections; nobody changes the facts."""
 
 
 def _names_of(caller: Caller, names: Names) -> CallerNames:
@@ -151,7 +147,7 @@ class Downstream(Channel):
         """Forget what was found and decided under another configuration."""
         if self.snapshot is not snapshot:
             self.snapshot = snapshot
-            self.facts = _facts_of(self.address, snapshot.headers, tls=self.listener.tls)
+            self.facts = snapshot.facts_of(self.address, tls=self.listener.tls)
             caller = self.caller = self._named_caller(snapshot)
             self.caller_names = _names_of(caller, snapshot.names) if caller is not None else NO_CALLER_NAMES
             self.bound.clear()

@@ -7,7 +7,8 @@ the handshake's generation was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from authz.deny import DenyLists
 from authz.domain import DomainPolicy, DomainTable, XfccFormat, XfccMode
@@ -21,13 +22,15 @@ from router.backend.http2_pool import Http2Pool
 from router.backend.pool import IdlePool
 from router.config.model import Config
 from router.l7.error_page import ErrorPage
-from router.l7.hygiene import HeaderPolicy
+from router.l7.hygiene import DownstreamFacts, HeaderPolicy, downstream_facts
 from router.l7.policies import L7Policies
 from router.l7.route_services import RouteServices
 from router.l7.sticky import StickyPolicy, with_session
 from router.limits import Limits
 from router.tls.contexts import ClientPolicy, Contexts
 from router.wire.http1 import HeadLimits
+
+MAX_KNOWN_ADDRESSES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +59,7 @@ class Snapshot:
     sticky: StickyPolicy | None
     error_page: ErrorPage | None  # None: errors are plain text
     route_services: RouteServices | None  # None: none is asked
+    known: dict[tuple[str, bool], DownstreamFacts] = field(default_factory=dict)  # what `facts_of` remembers
 
     def retire(self, following: Snapshot | None = None) -> None:
         """End the idle connections that the configuration which follows does not take over; without one, all. Shared ones end
@@ -72,6 +76,15 @@ class Snapshot:
     def client_policy(self, pattern: str | None) -> ClientPolicy | None:
         """Today's client-certificate policy of the domain with this pattern (None: of open hosts); None when it is gone."""
         return self.contexts.policy_of(pattern)
+
+    def facts_of(self, address: str, *, tls: bool) -> DownstreamFacts:
+        """What is known of a client by its address alone; one address opens many connections, and nobody changes the facts."""
+        facts = self.known.get((address, tls))
+        if facts is None:
+            if len(self.known) >= MAX_KNOWN_ADDRESSES:
+                self.known.clear()
+            facts = self.known[address, tls] = downstream_facts(address, self.headers, tls=tls)
+        return facts
 
     def admitted(self, route: Route) -> Route:
         """The route with the endpoints that no deny list names; itself where none does."""

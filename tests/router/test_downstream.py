@@ -1,5 +1,6 @@
 """router/downstream.py: what is known of a client's connection, and how long a decision on it is remembered."""
 
+import gc
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +15,7 @@ from identity.caller import Caller, Guid
 from identity.certificate import IdentityError
 from identity.xfcc import render_envoy, render_raw
 from router.downstream import MAX_CACHED_DECISIONS, Client, Downstream, Inside
+from router.live import MAX_KNOWN_ADDRESSES
 from router.net.budget import Budget, BudgetLimits
 from router.net.listener import Entrance, Listener
 from router.net.stream import Stream
@@ -45,6 +47,34 @@ def test_the_remote_address_is_written_once(address: str, remote: str) -> None:
     """As logs and access records show it."""
     one = downstream(address)
     assert (one.remote, one.binding_domain, one.buffer, one.busy, one.closing) == (remote, "", b"", False, False)
+
+
+async def test_facts_are_those_of_the_configuration_and_go_with_it() -> None:
+    """Two connections of one address share them; a reload tells them anew, and lets go of the policy they were told by."""
+    async with desk() as made:
+        before = made.live.snapshot
+        first, second, other = downstream(), downstream(), downstream("192.0.2.8")
+        for each in (first, second, other):
+            each.under(before)
+        assert first.facts is second.facts
+        assert (first.facts.trusted, first.facts.peer, other.facts.peer) == (False, b"192.0.2.7", b"192.0.2.8")
+        made.adopt(settings(trusted_proxies=["192.0.2.0/24"]))
+        old = before.headers
+        del before, each, other
+        for each in (first, second):
+            each.under(made.live.snapshot)
+        assert first.facts.trusted
+        del each
+        gc.collect()
+        assert [type(each).__name__ for each in gc.get_referrers(old) if isinstance(each, tuple | dict)] == []
+
+
+async def test_what_is_known_of_addresses_is_bounded() -> None:
+    """However many come."""
+    async with desk() as made:
+        for number in range(MAX_KNOWN_ADDRESSES + 1):
+            made.live.snapshot.facts_of(f"192.0.{number >> 8}.{number & 255}", tls=True)
+        assert len(made.live.snapshot.known) == 1
 
 
 def test_a_client_is_what_its_certificate_proves() -> None:
