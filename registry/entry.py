@@ -57,6 +57,11 @@ class Entry:
             otherwise = self.balancing.otherwise
             self.balancing = Balancing(options.algorithm, options.hash_header, options.hash_balance, otherwise)
 
+    def settle(self) -> None:
+        """What is demanded now goes on being demanded if nothing is left of the route but its name, published before or not."""
+        endpoints = tuple(self.members.values())
+        self._policy, self._before = self._conjunction(endpoints), endpoints
+
     def route(self) -> Route:
         """The frozen form. The policy stays one object while the demands stay; an emptied route keeps it."""
         endpoints = tuple(self.members.values())

@@ -13,7 +13,7 @@ Source: GoRouter's registry: register, unregister, staleness, sharding, empty po
 words: entry.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import blake2b
@@ -325,9 +325,12 @@ class Ledger:
         ids = {member.instance_id, endpoint.instance_id} - {""}
         return member if len(ids) < 2 else None
 
-    def _take(self, found: Iterable[tuple[RouteUri, Endpoint]], what: What, now: float) -> Change:
+    def _take(self, found: Collection[tuple[RouteUri, Endpoint]], what: What, now: float) -> Change:
         """Take endpoints out of their routes, and emptied routes away (or keep them a while, for 503)."""
         events, gone = [], []
+        if self._keeps_empty:
+            for uri in {uri for uri, _ in found}:
+                self._entry(uri).settle()
         for uri, endpoint in found:
             entry = self._entry(uri)
             self._forget(entry.members.pop(endpoint.address))
@@ -336,8 +339,12 @@ class Ledger:
                 gone.append(uri.key)
         return Change(bool(events), tuple(events), gone_routes=tuple(gone))
 
+    @property
+    def _keeps_empty(self) -> bool:
+        return self._settings.empty_pool_503 and self._settings.empty_pool_timeout > 0
+
     def _keep_empty(self, key: str, now: float) -> bool:
-        if not self._settings.empty_pool_503 or self._settings.empty_pool_timeout <= 0:
+        if not self._keeps_empty:
             return False
         self._emptied[key] = now + self._settings.empty_pool_timeout
         return True

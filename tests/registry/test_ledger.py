@@ -388,6 +388,17 @@ def test_an_emptied_route_answers_until_its_timeout() -> None:
     assert len(routes.publish()) == 0
 
 
+def test_an_emptied_route_keeps_what_it_demanded_last_published_or_not() -> None:
+    """Contract b.4: a change and its end within the milliseconds of one publication leave no older policy behind."""
+    routes = ledger(empty_pool_503=True, empty_pool_timeout=10.0)
+    register(routes, "a.b", options={"mtls_allow_any": True})
+    routes.publish()
+    register(routes, "a.b", "c.d", options={"mtls_allowed_apps": "g1"})
+    unregister(routes, "a.b", "c.d")
+    demanded = parsed(registration("a.b", options={"mtls_allowed_apps": "g1"})).endpoint.options.policy.parts
+    assert [pool(routes, host).policy.parts for host in ("a.b", "c.d")] == [demanded, demanded]
+
+
 def test_a_registration_in_time_fills_the_emptied_route() -> None:
     """It is no new route, and the timeout is forgotten."""
     routes = ledger(empty_pool_503=True, empty_pool_timeout=10.0)
