@@ -36,7 +36,7 @@ SECONDS = st.sampled_from((0.0, 0.0, 1.0, 29.0, 30.0, 120.0))
 
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
-    said: dict[str, Any] = {"private_instance_id": draw(st.sampled_from(("", "i1")))}
+    said: dict[str, Any] = {"private_instance_id": draw(st.sampled_from(("", "i1", "i2")))}
     if draw(st.booleans()):
         said["tls_port"] = 8080  # the address of a plain one
     if draw(st.booleans()):

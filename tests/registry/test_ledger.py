@@ -324,6 +324,18 @@ def test_a_tls_endpoint_never_goes_by_ttl() -> None:
     assert listed(routes.publish()) == {"a.b": ["10.0.0.1:8443"]}
 
 
+def test_an_address_that_changes_between_tls_and_plain_goes_by_ttl_only_while_it_is_plain() -> None:
+    """Decision 14, whatever was asked between: the ledger knows which routes silence can take from."""
+    routes = ledger()
+    register(routes, "a.b", tls_port=8080)
+    assert not routes.prune(TTL).routing
+    register(routes, "a.b", now=TTL)
+    register(routes, "a.b", now=TTL, tls_port=8080)
+    assert not routes.prune(3 * TTL).routing
+    register(routes, "a.b", now=3 * TTL)
+    assert kinds(routes.prune(4 * TTL)) == [What.PRUNED]
+
+
 def test_after_an_outage_everything_counts_as_heard_of_now() -> None:
     """Attack 77, K40: the way back from an outage prunes nothing."""
     routes = ledger()
