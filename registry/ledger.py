@@ -26,8 +26,10 @@ from registry.message import RegistryMessage, RouteUri, uri_of
 from registry.options import RouteOptions
 from registry.table import RouteTable
 
-PARTS: Final = 64
-"""In so many parts a large table can be looked through, with pauses between: a walk through a million routes takes seconds."""
+PARTS: Final = 1024
+"""In so many parts a table can be looked through, with pauses between: a walk through a million routes takes seconds, and where
+all of them have gone silent at once a minute.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Ledger:
         """Drop plain endpoints silent for their TTL (TLS ones stay), then routes empty for too long.
 
         Only routes with a plain endpoint are looked at, and these in `of` parts (a divisor of PARTS): whoever asks for each of
-        them has asked for all.
+        them has asked for all. Empty routes belong to the first.
         """
         stale = [
             (uri, endpoint)
@@ -153,7 +155,7 @@ class Ledger:
             if not endpoint.tls and endpoint.pulse.expires <= now and uri.host not in self._held
         ]
         taken = self._take(stale, What.PRUNED, now)
-        over = [key for key, until in self._emptied.items() if until <= now]
+        over = [] if part else [key for key, until in self._emptied.items() if until <= now]
         for key in over:
             self._drop(uri_of(key))
         return replace(taken, routing=taken.routing or bool(over), gone_routes=(*taken.gone_routes, *over))
@@ -266,6 +268,9 @@ class Ledger:
                 else:
                     yield uri
 
+    def _plain_part(self, key: str) -> set[str]:
+        return self._plain[hash(key) % PARTS]
+
     def _uris(self, host: Host) -> list[RouteUri]:
         """The routes of one host, paths below it too."""
         published = {route.key: uri_of(route.key) for route in self._table.of_host(host)}
@@ -301,7 +306,7 @@ class Ledger:
         entry.adopt(fresh)
         self._emptied.pop(uri.key, None)
         if not fresh.tls:
-            self._plain[hash(uri.key) % PARTS].add(entry.uri.key)
+            self._plain_part(uri.key).add(entry.uri.key)
         return Event(What.REGISTERED if member is None else What.UPDATED, uri.key, fresh, same is None)
 
     def _remember(self, data: bytes, endpoints: tuple[Endpoint, ...]) -> None:
@@ -337,6 +342,7 @@ class Ledger:
             events.append(Event(what, uri.key, endpoint))
             if not entry.members and not self._keep_empty(uri.key, now):
                 gone.append(uri.key)
+                self._plain_part(uri.key).discard(uri.key)
         return Change(bool(events), tuple(events), gone_routes=tuple(gone))
 
     @property

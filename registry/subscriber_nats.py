@@ -14,7 +14,7 @@ import gc
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from nats.aio.client import Client
@@ -33,7 +33,7 @@ PENDING_BYTES = PENDING_MESSAGES * 1024
 """What waits here before messages are dropped: GoRouter's limits, made for 200,000 routes at once."""
 
 SLICE_SECONDS = 0.005
-"""How long messages are dealt with before the event loop gets a turn for requests."""
+"""How long messages are dealt with, or the table is looked through, before the event loop gets a turn for requests."""
 
 PUBLISH_SECONDS = (0.001, 0.008)
 """Changes are gathered for at least the first and at most the second time before publication."""
@@ -169,9 +169,17 @@ class Subscriber:
 
     async def _refresh(self) -> None:
         """Nothing is pruned until it is done: `connected` comes after."""
-        for part in range(PARTS):
+        async for part in self._parts():
             self._ledger.refresh_all(self._clock(), part, PARTS)
-            await asyncio.sleep(0)
+
+    async def _parts(self) -> AsyncIterator[int]:
+        """Each part of the table; after a few milliseconds of them the event loop gets a turn."""
+        ends = self._clock() + SLICE_SECONDS
+        for part in range(PARTS):
+            yield part
+            if self._clock() >= ends:
+                await asyncio.sleep(0)
+                ends = self._clock() + SLICE_SECONDS
 
     def _recovered(self) -> None:
         self.connected = True
@@ -237,13 +245,12 @@ class Subscriber:
 
     async def _prune(self) -> None:
         """Once through the table; ends early where NATS goes."""
-        for part in range(PARTS):
+        async for part in self._parts():
             if self._settings.suspend_pruning and not self.connected:
                 return
             change = self._intake.prune(self._clock(), part, PARTS)
             if change.routing:
                 self.publish_soon(change)
-            await asyncio.sleep(0)
 
     def _start_message(self, own_address: str | None) -> bytes:
         message = {

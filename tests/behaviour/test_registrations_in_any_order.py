@@ -129,7 +129,8 @@ class Model:
                 stale = [at for at, each in route.members.items() if not each.endpoint.tls and each.expires <= now]
                 if stale:
                     self.take(key, stale, now)
-        over = [key for key, route in self.routes.items() if route.kept_until is not None and route.kept_until <= now]
+        ends = {key: route.kept_until for key, route in self.routes.items() if route.kept_until is not None and not part}
+        over = [key for key, until in ends.items() if until <= now]
         for key in over:
             del self.routes[key]
 

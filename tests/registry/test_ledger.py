@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from authz.policy import NO_POLICY, PoolPolicy, conjunction
 from registry.endpoint import Endpoint, Pool
 from registry.hostname import Host
-from registry.ledger import Change, Ledger, LedgerSettings, What
+from registry.ledger import PARTS, Change, Ledger, LedgerSettings, What
 from registry.route_limits import RouteLimits
 from registry.table import RouteTable
 from tests.registry.parts import parsed, registration
@@ -313,6 +313,15 @@ def test_a_table_can_be_pruned_in_parts() -> None:
             routes.publish()
     gone = [event.key for part in range(4) for event in routes.prune(TTL, part, 4).events]
     assert sorted(gone) == sorted(f"h{number}.b" for number in range(40))
+    assert len(routes.publish()) == 0
+
+
+def test_no_part_of_a_large_table_is_large() -> None:
+    """What is done with one part at a time, at worst for all of its routes, holds the event loop up that long."""
+    routes = ledger()
+    for number in range(10_000):
+        register(routes, f"h{number}.b")
+    assert max(len(routes.prune(TTL, part, PARTS).events) for part in range(PARTS)) < 40
     assert len(routes.publish()) == 0
 
 

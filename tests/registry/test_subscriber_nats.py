@@ -3,6 +3,7 @@
 import asyncio
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from registry.active_apps import ActiveApps
 from registry.connect_nats import NatsSettings
-from registry.ledger import Change, Ledger, LedgerSettings
+from registry.ledger import PARTS, Change, Ledger, LedgerSettings
 from registry.subscriber_nats import Subscriber, SubscriberSettings
 from registry.table import RouteTable
 from router.demo.process import free_port
@@ -319,6 +320,28 @@ def test_what_the_pending_limits_cost_is_counted(server: NatsServer, monkeypatch
 
 def frame(subject: str, data: bytes) -> bytes:
     return f"PUB {subject} {len(data)}\r\n".encode() + data + b"\r\n"
+
+
+def test_a_walk_through_the_table_leaves_turns_to_others(server: NatsServer) -> None:
+    """However large it is, and whatever is found: after a few milliseconds of it the event loop deals with what else there is."""
+    ear = Ear(server)
+    turn, at = 0, []
+    original = ear.ledger.prune
+
+    def slow(now: float, part: int = 0, of: int = 1) -> Change:
+        ear.now += 0.002
+        at.append(turn)
+        return original(now, part, of)
+
+    async def scenario() -> None:
+        nonlocal turn
+        ear.ledger.prune = slow  # type: ignore[method-assign]
+        while len(at) < PARTS:
+            turn += 1
+            await asyncio.sleep(0)
+
+    ear.run(scenario)
+    assert max(Counter(at).values()) == 3
 
 
 async def prunes(ear: Ear, count: int) -> None:
