@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 
-.PHONY: demo test style types unit bench lock clean
+.PHONY: demo test style types unit matrix bench lock clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -23,6 +23,14 @@ types: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# What a router does must not depend on how it runs: one process or workers, with and without uvloop.
+matrix: $(READY)
+	@failed=; for workers in 0 2; do for loop in uvloop asyncio; do \
+	  echo "== --workers $$workers --loop $$loop"; \
+	  $(BIN)/python -m pytest --workers $$workers --loop $$loop tests/behaviour tests/attacks $(ARGS) \
+	    || failed="$$failed $$workers/$$loop"; \
+	done; done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 bench: $(PEERS)
 	$(BIN)/python -m bench $(ARGS)

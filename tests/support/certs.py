@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -233,23 +232,6 @@ class CA:
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
         return builder.sign(self.key, hashes.SHA256())
-
-
-class PlainServerCA:
-    """A server authority made by trustme: what an operator's public authority would be to the router."""
-
-    def __init__(self) -> None:
-        self._ca = trustme.CA()
-
-    @property
-    def pem(self) -> str:
-        return self._ca.cert_pem.bytes().decode()
-
-    def issue_server(self, *names: str) -> tuple[str, str]:
-        """(chain PEM, key PEM) for the names."""
-        leaf = self._ca.issue_cert(*names)
-        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
-        return chain.decode(), leaf.private_key_pem.bytes().decode()
 
 
 @functools.cache

@@ -243,28 +243,30 @@ async def test_without_descriptors_it_waits_and_accepts_later(name: str) -> None
         assert here.log.names.count("takeover-not-accepting") == 2
 
 
+@contextlib.asynccontextmanager
+async def one_found(here: Meeting, name: str) -> AsyncIterator[tuple[Rendezvous, socket.socket]]:
+    """A supervisor, and the other end of the one orphan that it found."""
+    supervisor = here.supervisor()
+    assert supervisor.claim(name)
+    with socket.socket(socket.AF_UNIX) as orphan:
+        orphan.setblocking(False)
+        orphan.connect(name)
+        await until(lambda: len(supervisor.orphans) == 1)
+        yield supervisor, orphan
+
+
 async def test_what_an_orphan_says_ends_it_and_nothing_else(name: str) -> None:
     """It has nothing to say."""
-    async with meeting() as here:
-        supervisor = here.supervisor()
-        assert supervisor.claim(name)
-        with socket.socket(socket.AF_UNIX) as orphan:
-            orphan.setblocking(False)
-            orphan.connect(name)
-            await until(lambda: len(supervisor.orphans) == 1)
-            orphan.send(b"x")
-            await until(lambda: not supervisor.orphans)
+    async with meeting() as here, one_found(here, name) as (supervisor, orphan):
+        orphan.send(b"x")
+        await until(lambda: not supervisor.orphans)
 
 
 async def test_one_that_has_gone_is_forgotten_when_it_is_told(name: str) -> None:
     """Telling a process that has just ended fails, and that is all."""
     async with meeting() as here:
-        supervisor = here.supervisor()
-        assert supervisor.claim(name)
-        with socket.socket(socket.AF_UNIX) as orphan:
-            orphan.setblocking(False)
-            orphan.connect(name)
-            await until(lambda: len(supervisor.orphans) == 1)
+        async with one_found(here, name) as (supervisor, _):
+            pass
         supervisor.dismiss()
         assert supervisor.orphans == []
 
