@@ -24,7 +24,7 @@ from bench.peers import KINDS, described, installed, peer
 from bench.policy import policy
 from bench.proxies import Proxy, StartError
 from bench.site import Site, site
-from bench.vestibule import Vestibule, has_workers
+from bench.vestibule import Vestibule
 from bench.workers import workers
 
 WITH_PROXIES: dict[str, Callable[[Plan, Sequence[Proxy]], Report]] = {
@@ -55,7 +55,7 @@ ALONE: dict[str, Callable[[Site, Plan, Sequence[str]], Report]] = {
 """They start what they need; the strings are the peers' names."""
 
 SCENARIOS = (*WITH_PROXIES, *ALONE)
-BY_NAME_ONLY = ("routes-million", *(() if has_workers() else ("workers",)))
+BY_NAME_ONLY = ("routes-million",)
 """Not measured unless asked for."""
 
 

@@ -23,7 +23,7 @@ from bench.machine import cpu_seconds, family, pinned, resident_of
 from bench.proxies import StartError
 from bench.registrar import instances
 from bench.site import ROOT, Site
-from bench.vestibule import Vestibule, has_workers
+from bench.vestibule import Vestibule
 
 ROUTES, MILLION = 100_000, 1_000_000
 INSTANCES, INTERVAL_SECONDS = 250_000, 20
@@ -50,7 +50,7 @@ def routes(site: Site, plan: Plan, peers: Sequence[str]) -> Report:
     findings = [
         Finding("routes", f"resident with {ROUTES:,}", spread([filled.first_mib]), "MiB", ROUTER_MIB),
         Finding("routes", "a registration", spread([filled.cpu_us]), "µs", REGISTRATION_US),
-        *(_with_workers(site) if has_workers() else ()),
+        *_with_workers(site),
     ]
     lookup, published = a_lookup(site, ROUTES), publications(site, ROUTES)
     findings += [

@@ -14,13 +14,7 @@ from bench.load import Target
 from bench.machine import pinned
 from bench.proxies import KEPT, answers, fetch, wait_until
 from bench.site import EAST, EAST_HOST, OPEN_HOST, ROOT, Site
-from router.config.model import Config
 from router.demo.process import free_port, spawn, stop
-
-
-def has_workers() -> bool:
-    """Whether this router can use several cores."""
-    return "workers" in Config.model_fields
 
 
 def strict_domain(site: Site, pattern: str, **lists: list[str]) -> dict[str, Any]:

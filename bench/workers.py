@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from bench.aims import WORKERS_RATIO
 from bench.exchanges import Plan, keep, remarks, take_turns
 from bench.findings import Finding, Report, spread
-from bench.load import LoadError
 from bench.machine import cores
 from bench.site import Site
-from bench.vestibule import Vestibule, has_workers
+from bench.vestibule import Vestibule
 
 LEAST_CORES_BESIDE = 2
 
 
 def workers(site: Site, plan: Plan, peers: Sequence[str]) -> Report:
     """Plain HTTP, keep-alive."""
-    if not has_workers():
-        raise LoadError("this router knows no key `workers`")
     one_core, two_cores = cores(1), cores(2)
     apart = len(set(two_cores.rest) - set(two_cores.proxy)) >= LEAST_CORES_BESIDE
     one = Vestibule(site, cores=one_core.proxy, workers=1)
