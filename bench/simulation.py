@@ -58,13 +58,19 @@ class Run:
     phases: list[Phase] = field(default_factory=list)
     filled: float = 0.0
 
+    @property
+    def lacking(self) -> int:
+        """Routes that were not in the table at the end of its start, or are not now."""
+        ends = [samples[-1] for samples in (self.of("start"), self.samples) if samples]
+        return self.platform.full - min((end.state["routes"] for end in ends), default=0)
+
     def of(self, phase: str) -> list[Sample]:
         """The samples of a phase."""
         return [sample for sample in self.samples if sample.phase == phase]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Simulate, print, write the plot."""
+    """Simulate, print, write the plot; 1 where routes were lacking."""
     options = _parse(arguments)
     platform = Platform(options.routes, options.instances, options.interval, options.options)
     placed = cores()
@@ -83,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         file = Path(options.plot)
         file.write_text(_plot(run))
         file.with_name(f"{file.stem}-nats{file.suffix}").write_text(_bandwidth_plot(platform))
-    return 0
+    return 1 if run.lacking else 0
 
 
 async def _simulate(platform: Platform, server: NatsServer, core: Collection[int]) -> Run:
@@ -99,8 +105,7 @@ async def _simulate(platform: Platform, server: NatsServer, core: Collection[int
     await apps.connect()
     async with _at_work(apps.run()):
         watch.began = time.monotonic()
-        full = platform.routes // platform.instances * platform.instances
-        await watch.phase("start", apps, FILL_SECONDS, lambda state: state["routes"] == full and not state["waiting"])
+        await watch.phase("start", apps, FILL_SECONDS, lambda state: state["routes"] == platform.full and not state["waiting"])
         run.filled = run.phases[-1].end
         await watch.phase("at rest", apps, AT_REST)
         apps.restarts_a_second = platform.instances / RESTARTS
@@ -174,9 +179,9 @@ def _as_text(about: Sequence[str], run: Run, grown: Weights) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    end = run.samples[-1].state
+    whole = f"all {run.platform.full:,} routes in the table after {run.filled:.0f} s, and at the end"
     facts_ = [
-        f"all {end['routes']:,} routes in the table after {run.filled:.0f} s",
+        f"{run.lacking:,} of {run.platform.full:,} routes were LACKING after the start or at the end" if run.lacking else whole,
         f"memory: {grown.route:,.0f} bytes a route with one endpoint, {grown.endpoint:,.0f} each endpoint more",
     ]
     return "\n".join([*about, "", *lines, "", *facts_, "", *_bandwidths(run.platform)])

@@ -28,6 +28,11 @@ class Platform(NamedTuple):
     options: int
 
     @property
+    def full(self) -> int:
+        """Routes that all instances have together."""
+        return self.routes // self.instances * self.instances
+
+    @property
     def rate(self) -> float:
         """Messages a second of a platform at rest."""
         return self.instances / self.interval

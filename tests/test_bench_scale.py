@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bench.plot import Line, Panel, Phase, plot
+from bench.simulation import Run, Sample
 from bench.simulation_apps import Platform, bandwidth, said
 from registry.message import RegistryMessage, parse_message
 
@@ -49,3 +50,11 @@ def test_a_plot_is_well_formed(values: list[float], *, logarithmic: bool) -> Non
     lines = [Line("a < b", [(0.0, values[0]), (9.0, values[1])])]
     drawn = ET.fromstring(plot("a & b", "s", [Panel("x", lines, logarithmic)], [Phase("p", 0.0, 9.0)]))
     assert len(drawn.findall("{http://www.w3.org/2000/svg}polyline")) == 1
+
+
+@pytest.mark.parametrize(("started", "ended", "lacking"), [(40, 40, 0), (38, 40, 2), (40, 39, 1)])
+def test_routes_that_are_lacking_are_said(started: int, ended: int, lacking: int) -> None:
+    """After a start that took too long, and at the end."""
+    phases = {"start": [10, started], "NATS back": [40, ended]}
+    samples = [Sample(0.0, name, 0.0, 0.0, 0.0, {"routes": count}) for name, seen in phases.items() for count in seen]
+    assert Run(PLATFORM, samples).lacking == lacking
