@@ -231,7 +231,7 @@ class Fleet:
             self._captain.launch(member)
 
     def _replace(self, dead: Member) -> None:
-        young = self._loop.time() - dead.began < YOUNG_SECONDS and not dead.why
+        young = self._loop.time() - dead.began < YOUNG_SECONDS
         self._young_deaths = self._young_deaths + 1 if young else 0
         # The first one to die young may have been killed by hand; a spare has its place already.
         wait = 0.0 if self._young_deaths < 2 else min(FIRST_BACKOFF * 2 ** (self._young_deaths - 2), BACKOFF_SECONDS)

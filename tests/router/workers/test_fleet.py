@@ -152,9 +152,10 @@ async def test_one_that_says_what_no_worker_says_is_killed(monkeypatch: pytest.M
         one.mode = "well"
 
 
-async def test_what_dies_as_soon_as_it_begins_is_started_ever_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash loop costs little, and is said."""
-    async with yard(monkeypatch, 1, "dies") as one:
+@pytest.mark.parametrize("mode", ["dies", "babbles"])
+async def test_what_dies_as_soon_as_it_begins_is_started_ever_later(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """A crash loop costs little, and is said; so is one of those that are killed for what they say."""
+    async with yard(monkeypatch, 1, mode) as one:
         waits = await until(
             lambda: waits if len(waits := [each["next_in_seconds"] for each in one.log.of("workers-die-young")]) > 1 else None,
             "two delays",
