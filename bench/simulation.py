@@ -183,6 +183,7 @@ def _as_text(about: Sequence[str], run: Run, grown: Weights) -> str:
     facts_ = [
         f"{run.lacking:,} of {run.platform.full:,} routes were LACKING after the start or at the end" if run.lacking else whole,
         f"memory: {grown.route:,.0f} bytes a route with one endpoint, {grown.endpoint:,.0f} each endpoint more",
+        f"in a worker: {grown.in_worker:,.0f} bytes that route",
     ]
     return "\n".join([*about, "", *lines, "", *facts_, "", *_bandwidths(run.platform)])
 

@@ -8,6 +8,7 @@ import pytest
 from bench.plot import Line, Panel, Phase, plot
 from bench.simulation import Run, Sample
 from bench.simulation_apps import Platform, bandwidth, said
+from bench.simulation_memory import _filled, _grown, _told
 from registry.message import RegistryMessage, parse_message
 
 PLATFORM = Platform(routes=40, instances=10, interval=20.0, options=512)
@@ -41,6 +42,14 @@ def test_options_have_about_the_size_that_is_asked_for(size: int) -> None:
 def test_a_longer_interval_takes_less_of_the_network() -> None:
     """Half as often, half as much."""
     assert bandwidth(PLATFORM) == 2 * bandwidth(PLATFORM._replace(interval=40.0))
+
+
+def test_a_worker_is_told_every_route_that_is_weighed() -> None:
+    """A process that was told fewer ends in an error; one that holds routes has not become smaller."""
+    table = _filled(40, 2, 64)
+    assert (len(table), {len(route.pool.endpoints) for route in table}) == (40, {2})
+    assert _told(table) >= 0
+    assert min(_grown(40, 2, 64)) >= 0
 
 
 @pytest.mark.parametrize("logarithmic", [False, True])
