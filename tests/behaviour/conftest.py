@@ -16,6 +16,7 @@ from tests.support.certs import CA, Credential, authority
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar
 from tests.support.router import RouterProcess, mtls_domain
+from tests.support.workers import is_whole
 
 ANY, ORGS, SPACES = "*.any.test", "*.orgs.test", "*.spaces.test"
 REPORT, UNENFORCED, PARTNER = "*.report.test", "*.unenforced.test", "*.partner.test"
@@ -73,6 +74,25 @@ def house(
 @pytest.fixture(scope="session")
 def house_registrar(nats_server: NatsServer, house: RouterProcess) -> Iterator[Registrar]:
     with Registrar(nats_server.port, house) as made:
+        yield made
+
+
+@pytest.fixture(scope="session", name="_crew")
+def _shared_crew(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterProcess]:
+    with RouterProcess(tmp_path_factory.mktemp("crew"), nats=nats_server, workers=2) as process:
+        yield process
+
+
+@pytest.fixture
+def crew(_crew: RouterProcess) -> RouterProcess:
+    """A router with two workers, both of whom serve and have no clients. Tests may kill one, and reload what they restore."""
+    is_whole(_crew)
+    return _crew
+
+
+@pytest.fixture(scope="session")
+def crew_registrar(nats_server: NatsServer, _crew: RouterProcess) -> Iterator[Registrar]:
+    with Registrar(nats_server.port, _crew) as made:
         yield made
 
 

@@ -18,7 +18,6 @@ import pytest
 from tests.conftest import OPEN
 from tests.support.backend import EchoBackend, Exchange
 from tests.support.client import Client, get, render_request
-from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
 from tests.support.router import STATUS_PASSWORD, STATUS_USER, RouterProcess, wait_until
 
@@ -31,17 +30,15 @@ NEARLY = range(MOST - WORKERS + 1, MOST + 1)
 FAR, OTHER = "127.0.0.66", "127.0.0.77"
 
 
-@pytest.fixture(scope="module")
-def router(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterProcess]:
-    """Two workers; each test gives it limits by a reload, and takes them back."""
-    with RouterProcess(tmp_path_factory.mktemp("workers"), nats=nats_server, workers=WORKERS) as process:
-        yield process
+@pytest.fixture
+def router(crew: RouterProcess) -> RouterProcess:
+    """Each test gives it limits by a reload, and takes them back."""
+    return crew
 
 
-@pytest.fixture(scope="module")
-def registrar(nats_server: NatsServer, router: RouterProcess) -> Iterator[Registrar]:
-    with Registrar(nats_server.port, router) as made:
-        yield made
+@pytest.fixture
+def registrar(crew_registrar: Registrar) -> Registrar:
+    return crew_registrar
 
 
 @pytest.fixture
@@ -54,11 +51,9 @@ def host(registrar: Registrar, backend: EchoBackend) -> str:
 @contextlib.contextmanager
 def under(router: RouterProcess, **limits: Any) -> Iterator[None]:
     """With these keys in force."""
-    assert router.reload(**limits) == {'result="ok"': 1}
-    try:
+    with router.restored():
+        assert router.reload(**limits) == {'result="ok"': 1}
         yield
-    finally:
-        assert router.reload(**dict.fromkeys(limits)) == {'result="ok"': 1}
 
 
 class Crowd:

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
 
 import pytest
 
@@ -11,37 +10,32 @@ from tests.conftest import OPEN, MakeRouter
 from tests.support.backend import EchoBackend
 from tests.support.certs import authority
 from tests.support.client import Client, get
-from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
 from tests.support.router import RouterProcess, wait_until
 from tests.support.workers import client_of_each, stands_by
 
-MakeRegistrar = Callable[[NatsServer, RouterProcess], Registrar]
-
 
 @pytest.fixture
-def pair(
-    make_router: MakeRouter, make_registrar: MakeRegistrar, nats_server: NatsServer, backend: EchoBackend
-) -> tuple[RouterProcess, str]:
+def pair(crew: RouterProcess, crew_registrar: Registrar, backend: EchoBackend) -> tuple[RouterProcess, str]:
     """A router with two workers, one that stands by, and a route."""
-    router, host = make_router(workers=2), unique_host(OPEN)
-    stands_by(router)
-    make_registrar(nats_server, router).register(host, backend=backend)
-    return router, host
+    host = unique_host(OPEN)
+    crew_registrar.register(host, backend=backend)
+    return crew, host
 
 
 def test_a_killed_worker_loses_its_own_connections_only(pair: tuple[RouterProcess, str]) -> None:
     """The other's go on; new ones are served throughout by whoever is left, or by its replacement."""
     router, host = pair
+    replaced = router.metric("workers_replaced")
     with client_of_each(router, host) as clients:
         (victim, lost), (_, kept) = clients.items()
         os.kill(victim, signal.SIGKILL)
         assert lost.closed_by_server()
         assert kept.request(host).status == 200
         assert [get(router.port, host).status for _ in range(30)] == [200] * 30
-    router.wait_for_metric("workers_replaced", 1)
+    router.wait_for_metric("workers_replaced", replaced + 1)
     assert router.metric("workers_serving") == 2
-    assert "SIGKILL" in router.wait_for_event("worker-died")
+    assert "SIGKILL" in router.wait_for_event(lambda line: "worker-died" in line and f'"pid":{victim},' in line)
 
 
 def test_what_waits_for_a_dead_worker_is_its_replacements(pair: tuple[RouterProcess, str]) -> None:
@@ -74,9 +68,9 @@ def test_what_it_counted_stays_counted(pair: tuple[RouterProcess, str]) -> None:
     """No counter goes back; what it told before it died is in the sum."""
     router, host = pair
     with client_of_each(router, host) as clients:
-        before = router.metric("responses", status_group="2xx")
+        before, replaced = router.metric("responses", status_group="2xx"), router.metric("workers_replaced")
         os.kill(next(iter(clients)), signal.SIGKILL)
-        router.wait_for_metric("workers_replaced", 1)
+        router.wait_for_metric("workers_replaced", replaced + 1)
         assert router.metric("responses", status_group="2xx") == before
 
 
@@ -91,17 +85,16 @@ def test_while_no_worker_serves_health_is_bad(make_router: MakeRouter) -> None:
     assert router.metric("workers_serving") == 1
 
 
-def test_an_endpoint_that_is_another_is_pruned_for_all(
-    make_router: MakeRouter, make_registrar: MakeRegistrar, nats_server: NatsServer
-) -> None:
+def test_an_endpoint_that_is_another_is_pruned_for_all(crew: RouterProcess, crew_registrar: Registrar) -> None:
     """Contract f.2: one worker finds out, and the route has left the table of each."""
     backends_ca = authority("backends")
-    router, host = make_router(workers=2, ca_certs=[backends_ca.pem]), unique_host(OPEN)
-    with EchoBackend("stranger", credential=backends_ca.issue_server("instance-1")) as stranger:
-        make_registrar(nats_server, router).register(host, backend=stranger, server_cert_domain_san="instance-2")
-        with client_of_each(router, "none.invalid") as clients:
+    host, credential = unique_host(OPEN), backends_ca.issue_server("instance-1")
+    with crew.restored(), EchoBackend("stranger", credential=credential) as stranger:
+        assert crew.reload(ca_certs=[backends_ca.pem]) == {'result="ok"': 1}
+        crew_registrar.register(host, backend=stranger, server_cert_domain_san="instance-2")
+        with client_of_each(crew, "none.invalid") as clients:
             first, second = clients.values()
             assert first.request(host).status == 503
-            wait_until(lambda: host not in router.routes(), "the route to be gone")
-            router.settle_workers()
+            wait_until(lambda: host not in crew.routes(), "the route to be gone")
+            crew.settle_workers()
             assert [first.request(host).status, second.request(host).status] == [404, 404]

@@ -51,18 +51,6 @@ def asked_all_the_time(port: int, host: str) -> Iterator[list[int]]:
         asking.join()
 
 
-def test_workers_serve_on_with_the_last_routes(pair: tuple[RouterProcess, str, Registrar]) -> None:
-    """Open connections and new ones; the one that stood by is gone."""
-    router, host, _ = pair
-    with client_of_each(router, host) as clients:
-        router.kill_supervisor()
-        assert [client.request(host).status for client in clients.values()] == [200, 200]
-        assert [get(router.port, host).status for _ in range(20)] == [200] * 20
-        wait_until(lambda: set(router.workers()) == set(clients), "the end of the one that stood by")
-    wait_until(lambda: router.stdout.count("supervisor-lost") == 2, "each to say so once")
-    router.kill()
-
-
 def test_the_next_supervisor_takes_over_without_a_request_lost(
     pair: tuple[RouterProcess, str, Registrar], backend: EchoBackend
 ) -> None:
@@ -92,12 +80,13 @@ def test_the_next_supervisor_takes_over_without_a_request_lost(
     router.stop()
 
 
-def test_a_router_that_is_alive_is_not_taken_over(pair: tuple[RouterProcess, str, Registrar], make_router: MakeRouter) -> None:
+def test_a_router_that_is_alive_is_not_taken_over(crew: RouterProcess, crew_registrar: Registrar, backend: EchoBackend) -> None:
     """The same file twice: the second one is told that the port is in use, and changes nothing."""
-    router, host, _ = pair
-    twin = RouterProcess(router.directory / "twin", nats=None)
+    host = unique_host(OPEN)
+    crew_registrar.register(host, backend=backend)
+    twin = RouterProcess(crew.directory / "twin", nats=None)
     twin.directory.mkdir()
-    (twin.directory / "router.yml").symlink_to(router.config_file)
+    (twin.directory / "router.yml").symlink_to(crew.config_file)
     twin._launch()
     try:
         assert twin._process is not None
@@ -105,14 +94,23 @@ def test_a_router_that_is_alive_is_not_taken_over(pair: tuple[RouterProcess, str
         assert "in use" in twin.stderr
     finally:
         twin.kill()
-    assert get(router.port, host).status == 200
+    assert get(crew.port, host).status == 200
 
 
-def test_an_orphan_can_be_sent_away_by_hand(pair: tuple[RouterProcess, str, Registrar]) -> None:
-    """SIGTERM ends a worker that has no supervisor; what only a supervisor understands does nothing."""
+def test_workers_serve_on_with_the_last_routes_until_they_are_sent_away_by_hand(
+    pair: tuple[RouterProcess, str, Registrar],
+) -> None:
+    """Open connections and new ones; the one that stood by is gone.
+
+    SIGTERM ends a worker that has no supervisor; what only a supervisor understands does nothing.
+    """
     router, host, _ = pair
     with client_of_each(router, host) as clients:
         router.kill_supervisor()
+        assert [client.request(host).status for client in clients.values()] == [200, 200]
+        assert [get(router.port, host).status for _ in range(20)] == [200] * 20
+        wait_until(lambda: set(router.workers()) == set(clients), "the end of the one that stood by")
+        wait_until(lambda: router.stdout.count("supervisor-lost") == 2, "each to say so once")
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGINT):
             for pid in clients:
                 os.kill(pid, number)

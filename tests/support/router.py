@@ -192,6 +192,16 @@ class RouterProcess:
 
         return wait_until(grown, "a reload to be counted in config_reloads")
 
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """Whatever keys the block changes, another reload takes back."""
+        before = dict(self._overrides)
+        try:
+            yield
+        finally:
+            self._overrides = before
+            assert self.reload() == {'result="ok"': 1}
+
     # Observation
 
     @property

@@ -1,5 +1,6 @@
 """A router with workers as a test sees it: which worker has a connection, and one connection to each."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -53,4 +54,20 @@ def client_of_each(router: RouterProcess, host: str, count: int = 2) -> Iterator
 
 def stands_by(router: RouterProcess) -> None:
     """Wait until a worker stands ready to take another's place."""
-    wait_until(lambda: "worker-standing-by" in router.stdout, "a worker that stands by")
+
+    def ready() -> set[int]:
+        return (_said(router, "worker-standing-by") - _said(router, "worker-serving")) & set(router.workers())
+
+    wait_until(ready, "a worker that stands by")
+
+
+def is_whole(router: RouterProcess) -> None:
+    """Wait until all workers serve, another one stands by, and the clients of before are gone."""
+    wait_until(lambda: router.metric("workers_serving") == router.width, "all workers to serve")
+    stands_by(router)
+    wait_until(lambda: router.metric("connections_open") == 0, "all connections to end")
+
+
+def _said(router: RouterProcess, event: str) -> set[int]:
+    """The processes of which the supervisor's log says this."""
+    return {json.loads(line)["data"]["pid"] for line in router.stdout.splitlines() if f'"{event}"' in line}
