@@ -11,6 +11,7 @@ import yaml
 
 from tests.support.certs import CA, authority
 from tests.support.router import mtls_domain, server_credential, tls_pem
+from tests.support.typed import typed
 
 ENFORCED = {"mode": "cf_identity"}
 CF_OU = {"identity_extractor": "cf_ou"}
@@ -154,7 +155,7 @@ def test_run_says_the_same_and_does_not_start(broken_file: Path, errors: list[di
 
 def test_check_prints_a_table_for_people(broken_file: Path, errors: list[dict[str, Any]]) -> None:
     """R271, R272: every error at once with file and line, and one line that sums up."""
-    done = vestibule("check", "-c", broken_file)
+    done = typed("check", "-c", broken_file)
     assert done.returncode == 1
     assert f"{broken_file}:{errors[0]['line']}: error: {errors[0]['path']}" in done.stdout
     assert done.stdout.endswith(f"would not start: {len(errors)} errors, 0 warnings\n")
@@ -185,13 +186,13 @@ def good(east_ca: CA) -> dict[str, Any]:
 
 def test_the_documented_shape_is_good(tmp_path: Path, good: dict[str, Any]) -> None:
     """R310, R311, R312, R313, R314, R315, K24: the whole shape of `mtls_domains`, and `domains`, load without an error."""
-    done = vestibule("check", "-c", write(tmp_path, good), "-o", "json")
+    done = typed("check", "-c", write(tmp_path, good), "-o", "json")
     assert (done.returncode, json.loads(done.stdout)["errors"]) == (0, [])
 
 
 def test_without_domains_a_file_is_good(tmp_path: Path) -> None:
     """R250: opt-in: a file that knows nothing of mTLS domains is as good as ever."""
-    done = vestibule("check", "-c", write(tmp_path, {"trusted_proxies": []}))
+    done = typed("check", "-c", write(tmp_path, {"trusted_proxies": []}))
     assert (done.returncode, done.stdout) == (0, "good: 0 errors, 0 warnings\n")
 
 
@@ -201,7 +202,7 @@ def test_what_is_legal_but_unwise_is_a_warning_and_no_error(tmp_path: Path, good
     good["mtls_domains"][0]["authorization"]["report_only"] = True
     good["domains"][0]["forwarded_client_cert"] = "forward"
     del good["trusted_proxies"]
-    done = vestibule("check", "-c", write(tmp_path, {**good, "skip_ssl_validation": True}), "-o", "json")
+    done = typed("check", "-c", write(tmp_path, {**good, "skip_ssl_validation": True}), "-o", "json")
     warnings = {one["path"]: one["expected"] + one["value"] for one in json.loads(done.stdout)["warnings"]}
     assert done.returncode == 0
     assert {
@@ -217,7 +218,7 @@ def test_what_is_legal_but_unwise_is_a_warning_and_no_error(tmp_path: Path, good
 @pytest.mark.parametrize("config", [{"enable_proxy": True, "proxy_protocol_trusted": []}, {"prot": 80}, {"mtls_domains": None}])
 def test_a_key_whose_missing_effect_would_open_or_break_traffic_is_an_error(tmp_path: Path, config: dict[str, Any]) -> None:
     """R250, R272, decision 13: trust in nobody, misspelt, or a lock without bolts."""
-    assert vestibule("check", "-c", write(tmp_path, config)).returncode == 1
+    assert typed("check", "-c", write(tmp_path, config)).returncode == 1
 
 
 def test_a_secret_is_never_shown(tmp_path: Path, good: dict[str, Any]) -> None:

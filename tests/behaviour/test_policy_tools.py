@@ -1,13 +1,12 @@
 """The promise: who may call what, and whose access a change opens or closes, is known before anything runs, and it is true."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -17,23 +16,19 @@ from tests.behaviour.conftest import ANY, At
 from tests.support.certs import Credential
 from tests.support.router import RouterProcess
 from tests.support.tour import RUNS_ON_THIS_MACHINE, Step, assert_shows, steps_of
+from tests.support.typed import typed as run_here
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/policy-testing.md"
 
-Type = Callable[..., "subprocess.CompletedProcess[str]"]
+Type = Callable[..., CompletedProcess[str]]
 
 
-@pytest.fixture
-def typed(tmp_path: Path) -> Type:
-    """A command as a user types it, in a folder of its own."""
+@pytest.fixture(name="typed")
+def _typed(tmp_path: Path) -> Type:
+    """A command as a user types it, in a folder of its own. Those of the page run in processes."""
 
-    def run(*words: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "router", *words]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-    return run
+    return partial(run_here, folder=tmp_path)
 
 
 def write(folder: Path, host: str, *cases: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from tests.behaviour.conftest import ANY, LATER, OPEN, REPORT, UNENFORCED, At
 from tests.support.router import STATUS_PASSWORD, RouterProcess
+from tests.support.typed import typed
 
 TAGS = {"app_name": "checkout", "space_id": "space-9", "organization_id": "org-9", "organization_name": "shop"}
 
@@ -23,7 +24,7 @@ def command(router: RouterProcess, *words: str) -> list[str]:
 
 
 def shown(router: RouterProcess, *words: str) -> str:
-    done = subprocess.run(command(router, *words), capture_output=True, text=True, timeout=30)
+    done = typed("routes", "-c", router.config_file, *words)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -78,7 +79,7 @@ def test_warnings_are_sentences(at: At, house: RouterProcess) -> None:
     place = at(UNENFORCED, {"mtls_allow_any": True})
     words = "route specifies mtls_allow_any but domain authorization.mode=none; rules ignored"
     assert shown(house, "--host", place.host, "--warnings").splitlines()[2:] == [f"warning: {place.host}: {words}"]
-    everything = shown(house, "--warnings")
+    everything = subprocess.run(command(house, "--warnings"), capture_output=True, text=True, timeout=30, check=True).stdout
     assert f"warning: {place.host}: {words}" in everything
     assert "no route is registered in this domain" in everything
 
@@ -129,7 +130,7 @@ def test_watch_on_a_terminal_draws_anew(at: At, house: RouterProcess) -> None:
 )
 def test_what_goes_wrong_is_a_sentence(house: RouterProcess, words: list[str], status: int, said: str) -> None:
     """1 where it failed, 2 where it was called wrongly; never a password."""
-    done = subprocess.run(command(house, *words), capture_output=True, text=True, timeout=30)
+    done = typed("routes", "-c", house.config_file, *words)
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert STATUS_PASSWORD not in done.stderr
