@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from router.cli.main import COMMANDS
+from tests.support.typed import typed
 
 VESTIBULE = (sys.executable, "-m", "router")
 
@@ -48,13 +49,13 @@ def _config(tmp_path: Path) -> str:
 
 def test_the_help_of_a_command_ends_with_a_line_to_type() -> None:
     """Whoever has forgotten how it goes copies the last line."""
-    done = said("check", "--help")
+    done = typed("check", "--help")
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1].startswith("example: vestibule check -c router.yml")
 
 
 def test_the_help_of_all_commands_lists_each_with_what_it_does() -> None:
-    shown = said("--help").stdout
+    shown = typed("--help").stdout
     assert [name for name, about in COMMANDS.items() if about not in shown or f"\n  {name} " not in shown] == []
 
 
@@ -75,7 +76,7 @@ def test_a_misspelt_command_is_named_with_the_one_that_was_meant() -> None:
 
 def test_a_command_that_fails_says_what_to_do() -> None:
     """Exit 1; one sentence, no traceback."""
-    done = said("routes", "--url", "http://127.0.0.1:1")
+    done = typed("routes", "--url", "http://127.0.0.1:1")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("vestibule routes: no answer from 127.0.0.1:1: ")
     assert done.stderr.endswith("; is the router running?\n")
@@ -83,7 +84,7 @@ def test_a_command_that_fails_says_what_to_do() -> None:
 
 def test_a_program_reads_what_a_person_reads(config: str) -> None:
     """`-o json` and `-o yaml` hold the same; both are all that stands on standard output."""
-    as_json, as_yaml = (said("check", "-c", config, "-o", form) for form in ("json", "yaml"))
+    as_json, as_yaml = (typed("check", "-c", config, "-o", form) for form in ("json", "yaml"))
     assert json.loads(as_json.stdout) == yaml.safe_load(as_yaml.stdout)
     assert json.loads(as_json.stdout)["ok"] is True
     assert said("check", "-c", config).stdout.startswith("good: 0 errors, ")

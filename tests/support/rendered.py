@@ -1,9 +1,8 @@
 """A router from a deployment of the project, rendered and started as an operator would, only on this machine's ports."""
 
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import yaml
@@ -11,6 +10,7 @@ import yaml
 from router.demo.nats_server import NatsServer
 from tests.support.certs import CA, Credential
 from tests.support.router import STATUS_PASSWORD, RouterProcess
+from tests.support.typed import typed
 
 BOSH = Path(__file__).parents[2] / "bosh_like_config"
 PROPERTIES = "/instance_groups/name=router/jobs/name=vestibule/properties"
@@ -26,11 +26,9 @@ def authority_pair(ca: CA) -> dict[str, str]:
     return {"certificate": ca.pem}
 
 
-def vestibule(*words: str | Path, cwd: Path = BOSH.parent) -> subprocess.CompletedProcess[str]:
-    """One command, as typed."""
-    command = [sys.executable, "-m", "router", *map(str, words)]
-    environment = {"PYTHONPATH": str(BOSH.parent), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60)
+def vestibule(*words: str | Path, cwd: Path = BOSH.parent) -> CompletedProcess[str]:
+    """One command, as typed. Of what is installed, and by the job's scripts, it is in a process of its own."""
+    return typed(*words, folder=cwd)
 
 
 class RenderedRouter(RouterProcess):
