@@ -8,13 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import EAST, MakeRouter
+from tests.conftest import EAST
 from tests.support.backend import EchoBackend
 from tests.support.certs import CA
 from tests.support.client import Client, Tls, get
@@ -59,19 +59,27 @@ def quoted(text: str, program: str) -> str:
 
 
 class Desk:
-    """An operator's shell beside one router."""
+    """An operator's shell beside one router, whose logs begin when the operator comes."""
 
     def __init__(self, router: RouterProcess, place: Path) -> None:
         self.router = router
         self._place = place
         place.mkdir()
-        logs = f"{router.directory}/stdout {router.directory}/access.log"
-        self._program("journalctl", f"exec cat {logs}")
+        files = [router.directory / "stdout", router.directory / "access.log"]
+        assert router.events  # and all of what came before is written
+        self._begin, _ = begins = [file.stat().st_size for file in files]
+        logs = [f"tail -c +{begin + 1} {file}" for begin, file in zip(begins, files, strict=True)]
+        self._program("journalctl", "; ".join(logs))
         self._program("sleep", "exit 0")
         counted = f"$(grep -c config-reload {router.directory}/stdout)"
         waiting = f"for _ in {{1..200}}; do [ {counted} != $before ] && break; /bin/sleep 0.05; done"
         self._program("systemctl", f"before={counted}; kill -HUP {router.pid}; {waiting}")
         self._program("vestibule", f'exec {sys.executable} -m router "$@"')
+
+    @property
+    def log(self) -> str:
+        """What the router has said since."""
+        return (self.router.directory / "stdout").read_bytes()[self._begin :].decode()
 
     def type(self, commands: str) -> str:
         """What they write; `reload` and the others are the page's own functions."""
@@ -94,16 +102,21 @@ class Desk:
         file.chmod(0o755)
 
 
+@pytest.fixture(scope="module")
+def router(nats_server: NatsServer, east_ca: CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterProcess]:
+    with RouterProcess(
+        tmp_path_factory.mktemp("runbooks"),
+        nats=nats_server,
+        mtls_domains=[mtls_domain(f"*.{EAST}", east_ca)],
+        logging={"level": "info", "extra_access_log_fields": ["caller_cf_org"]},
+    ) as process:
+        yield process
+
+
 @pytest.fixture(name="desk")
-def _desk(make_router: MakeRouter, east_ca: CA, tmp_path: Path) -> Desk:
-    return Desk(
-        make_router(
-            mtls_domains=[mtls_domain(f"*.{EAST}", east_ca)],
-            access_log={"file": str(tmp_path / "router-0/access.log")},
-            logging={"level": "info", "extra_access_log_fields": ["caller_cf_org"]},
-        ),
-        tmp_path / "bin",
-    )
+def _desk(router: RouterProcess, tmp_path: Path) -> Iterator[Desk]:
+    with router.restored():
+        yield Desk(router, tmp_path / "bin")
 
 
 def test_an_org_is_out_and_in_again(
@@ -174,7 +187,7 @@ def test_a_file_that_does_not_load_is_not_sent(desk: Desk) -> None:
     """`reload` checks first: the router does not even hear of it."""
     desk.router.write_config(port="many")
     assert "would not start" in desk.type("reload || true")
-    assert "config-problem" not in desk.router.stdout
+    assert "config-problem" not in desk.log
 
 
 def test_no_look_at_the_metrics_is_misspelt(desk: Desk) -> None:
