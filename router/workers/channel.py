@@ -44,8 +44,11 @@ class Channel:
         lost: Callable[[], None],
         longest: int,
         backlog: int = MAX_BACKLOG,
+        most_descriptors: int = MAX_DESCRIPTORS,
     ) -> None:
-        """`longest`: bytes of a message that the other end may send; `backlog`: of those that may wait here to be read there."""
+        """`longest`: bytes of a message that the other end may send, `most_descriptors`: what may come with it; `backlog`: bytes
+        that may wait here to be read there.
+        """
         sock.setblocking(False)
         self._sock = sock
         self._loop = loop
@@ -53,6 +56,8 @@ class Channel:
         self._lost = lost
         self._longest = longest
         self._backlog = backlog
+        self._most_descriptors = most_descriptors
+        self._space = socket.CMSG_SPACE(most_descriptors * _INT) if most_descriptors else 0
         self._unsent: deque[tuple[memoryview, Sequence[int]]] = deque()
         self._waiting = 0
         self._unread = bytearray()
@@ -130,9 +135,7 @@ class Channel:
     def _read(self) -> None:
         for _ in range(READS_A_TURN):
             try:
-                data, ancillary, flags, _ = self._sock.recvmsg(
-                    READ_BYTES, socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT), socket.MSG_CMSG_CLOEXEC
-                )
+                data, ancillary, flags, _ = self._sock.recvmsg(READ_BYTES, self._space, socket.MSG_CMSG_CLOEXEC)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -157,22 +160,24 @@ class Channel:
                 self._descriptors.extend(numbers)
 
     def _deliver(self) -> bool:
-        """Hand on every message that is whole; False for one that cannot be."""
+        """Hand on every message that is whole, each once, whatever becomes of it; False for one that cannot be."""
         unread = self._unread
         start = 0
-        while not self.closed and len(unread) - start >= _HEAD:
-            size = int.from_bytes(unread[start : start + 4], "big")
-            count = unread[start + 4]
-            if size > self._longest or count > MAX_DESCRIPTORS:
-                return False
-            if len(unread) - start < _HEAD + size:
-                break
-            if count > len(self._descriptors):
-                return False
-            body = bytes(memoryview(unread)[start + _HEAD : start + _HEAD + size])
-            start += _HEAD + size
-            self._received(body, [self._descriptors.popleft() for _ in range(count)])
-        del unread[:start]
+        try:
+            while not self.closed and len(unread) - start >= _HEAD:
+                size = int.from_bytes(unread[start : start + 4], "big")
+                count = unread[start + 4]
+                if size > self._longest or count > self._most_descriptors:
+                    return False
+                if len(unread) - start < _HEAD + size:
+                    break
+                if count > len(self._descriptors):
+                    return False
+                body = bytes(memoryview(unread)[start + _HEAD : start + _HEAD + size])
+                start += _HEAD + size
+                self._received(body, [self._descriptors.popleft() for _ in range(count)])
+        finally:
+            del unread[:start]
         return True
 
     # ---- the end

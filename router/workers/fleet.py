@@ -17,14 +17,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 from router.observe.log import Logger
 from router.workers.channel import Channel
-from router.workers.messages import LONGEST_UP, Down, Ready, Serving, Up, read_up, write_down
+from router.workers.messages import LONGEST_UP, Alive, Down, Ready, Serving, Up, read_up, write_down
 
 STUCK_SECONDS: Final = 10.0
 START_SECONDS: Final = 60.0
@@ -35,6 +35,12 @@ FIRST_BACKOFF: Final = 0.2
 BACKOFF_SECONDS: Final = 30.0
 END_SECONDS: Final = 7.0
 """For a worker to end by itself: its connections have one second, each of its logs two."""
+
+ENVIRONMENT: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR"})
+ENVIRONMENTS: Final = ("PYTHON", "LC_", "LD_", "MALLOC_", "GLIBC_", "OPENSSL_", "SSL_", "UV_", "COVERAGE_")
+"""Variables that workers have of the supervisor's, by name and by their names' beginnings: others may hold its secrets, for a
+configuration may take any value from one (`env`), or speak for it to the one who started it.
+"""
 
 _ROOT: Final = Path(__file__).parents[2]
 
@@ -50,6 +56,7 @@ class Member:
         self.slot: int | None = None
         self.ready = self.serving = self.ending = False
         self.busy = False  # with something that may take long
+        self.asked: set[int] = set()  # of which configurations it has not said yet whether it can have them
         self.why = ""  # it is killed, if it is
         self.channel: Channel | None = None
 
@@ -113,8 +120,8 @@ class Fleet:
 
     def kill(self, member: Member, why: str) -> None:
         """It will be replaced."""
-        if member.process.returncode is None:
-            member.why = member.why or why
+        if member.process.returncode is None and not member.why:
+            member.why = why
             self._log.error("worker-killed", worker=member.number, pid=member.process.pid, reason=why)
             member.process.kill()
 
@@ -156,13 +163,15 @@ class Fleet:
                 raise
         self._numbers += 1
         member = self._members[self._numbers] = Member(self._numbers, process, self._loop.time())
-        member.channel = Channel(ours, self._loop, partial(self._hear, member), partial(self._silent, member), LONGEST_UP)
+        member.channel = Channel(
+            ours, self._loop, partial(self._hear, member), partial(self._silent, member), LONGEST_UP, most_descriptors=0
+        )
         self._loop.add_reader(member.pidfd, self._died, member)
 
-    def _hear(self, member: Member, body: bytes, descriptors: Sequence[int]) -> None:
-        for descriptor in descriptors:  # nobody asked for them
-            os.close(descriptor)
+    def _hear(self, member: Member, body: bytes, _descriptors: Sequence[int]) -> None:
         member.heard_at = self._loop.time()
+        if member.why:  # it is as good as dead, and nobody's word
+            return
         message = read_up(body)
         match message:
             case None:
@@ -173,12 +182,15 @@ class Fleet:
                 self._fill()
                 if member.slot is None:
                     self._log.info("worker-standing-by", worker=member.number, pid=member.process.pid)
+            case Alive():
+                understood = True
             case Serving():
-                understood = member.slot is not None
-                member.serving = understood
-                self._log.info("worker-serving", worker=member.number, pid=member.process.pid, slot=member.slot)
-                understood = understood and self._captain.hear(member, message)
-                self._spawn_soon(0.0)
+                understood = member.slot is not None and not member.serving
+                if understood:
+                    member.serving = True
+                    self._log.info("worker-serving", worker=member.number, pid=member.process.pid, slot=member.slot)
+                    understood = self._captain.hear(member, message)
+                    self._spawn_soon(0.0)
             case _:
                 understood = member.slot is not None and self._captain.hear(member, message)
         if not understood:
@@ -263,7 +275,10 @@ class Fleet:
         now = self._loop.time()
         late = now - self._look_due > LOOK_SECONDS  # we were the ones who stood still: what they said is not read yet
         for member in self._members.values():
-            steady = (member.serving and not member.busy) or (member.ready and member.slot is None)
+            if member.slot is None:
+                steady = member.ready
+            else:  # it may take long over its first configuration, but not until it has heard that there is one
+                steady = (member.serving and not member.busy) or member.heard_at == member.began
             limit = self.stuck_seconds if steady else START_SECONDS
             if not late and not member.ending and now - member.heard_at > limit:
                 self.kill(member, f"it was silent for {limit:g} s")
@@ -279,5 +294,9 @@ def _started(descriptor: int, preload: Sequence[str]) -> subprocess.Popen[bytes]
         [sys.executable, "-P", *flags, "-m", "router.workers", str(descriptor), *preload],
         stdin=subprocess.DEVNULL,
         pass_fds=(descriptor,),
-        env={**os.environ, "PYTHONPATH": path},
+        env={**_environment(os.environ), "PYTHONPATH": path},
     )
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in own.items() if name in ENVIRONMENT or name.startswith(ENVIRONMENTS)}

@@ -135,6 +135,10 @@ class Ready(NamedTuple):
     """Everything is loaded: it can begin."""
 
 
+class Alive(NamedTuple):
+    """It hears what it is told."""
+
+
 class Prepared(NamedTuple):
     """Whether a configuration can be had: an empty `why` says yes."""
 
@@ -184,7 +188,7 @@ class Drained(NamedTuple):
     whole: bool
 
 
-Up: TypeAlias = Ready | Prepared | Serving | Told | Answered | Prune | Apps | Tapped | Drained
+Up: TypeAlias = Ready | Alive | Prepared | Serving | Told | Answered | Prune | Apps | Tapped | Drained
 
 
 def write_up(message: Up) -> bytes:
@@ -201,6 +205,8 @@ def read_up(data: bytes) -> Up | None:
     match said:
         case ["Ready"]:
             return Ready()
+        case ["Alive"]:
+            return Alive()
         case ["Serving"]:
             return Serving()
         case ["Prepared", int() as generation, str() as why] if len(why) <= MAX_WHY:

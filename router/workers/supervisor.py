@@ -291,6 +291,8 @@ class Supervisor:
     async def _tell_routes(self, member: Member) -> None:
         if self._broadcast is not None:
             await self._broadcast.follow(member)
+        if member not in self._fleet:  # it has died meanwhile
+            return
         self._told.add(member)
         if self._accepting:
             member.say(Open())
@@ -302,7 +304,7 @@ class Supervisor:
             case Answered(number):
                 self._gathering.answered(member.number, number)
             case Prepared(generation, why):
-                self._hear_prepared(member, generation, why)
+                return self._hear_prepared(member, generation, why)
             case Drained(whole):
                 self._drained.answer(member, "" if whole else "its deadline passed")
             case Serving():
@@ -328,7 +330,11 @@ class Supervisor:
         if self._broadcast is not None:
             self._broadcast.leave(member)
 
-    def _hear_prepared(self, member: Member, generation: int, why: str) -> None:
+    def _hear_prepared(self, member: Member, generation: int, why: str) -> bool:
+        """False: nobody asked, or it has said so before."""
+        if generation not in member.asked:
+            return False
+        member.asked.remove(generation)
         if why:
             self._log.error("worker-cannot-serve", worker=member.number, generation=generation, reason=why)
         if generation == self._preparing.number:
@@ -336,6 +342,7 @@ class Supervisor:
         if not self._begun.is_set():
             self._refused = why
             self._begun.set()
+        return True
 
     def _prune(self, key: str, address: str, instance_id: str) -> None:
         """Only an endpoint that is there, and speaks TLS, goes."""
@@ -367,6 +374,7 @@ class Supervisor:
         for start in range(0, len(socks), MAX_DESCRIPTORS):
             part = socks[start : start + MAX_DESCRIPTORS]
             member.say(Sockets(tuple(place for place, _ in part)), [sock.fileno() for _, sock in part])
+        member.asked.add(generation)
         member.say(Prepare(generation, for_worker(config), bound is not None))
 
     def _tell_sought(self, members: Iterable[Member]) -> None:

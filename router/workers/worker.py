@@ -26,6 +26,7 @@ from router.workers.messages import (
     LONGEST_DOWN,
     MAX_WHY,
     Adopt,
+    Alive,
     Answered,
     Ask,
     Begin,
@@ -53,7 +54,7 @@ from router.workers.station import Locks, Next, Station
 from router.workers.takeover import successor
 
 BEAT_SECONDS: Final = 1.0
-"""So often the supervisor hears from it, at least."""
+"""So often the supervisor hears from it, at least; also while it stands by."""
 
 
 class Worker:
@@ -77,6 +78,7 @@ class Worker:
         """Serve until told to end; the exit status."""
         self._loop.add_signal_handler(signal.SIGTERM, self._ended.set)
         self._say(Ready())
+        self._keep_telling()
         await self._ended.wait()
         if self._beat is not None:
             self._beat.cancel()
@@ -145,6 +147,7 @@ class Worker:
                 assert_never(message)
 
     def _take_up(self, begin: Begin, descriptors: Sequence[int]) -> None:
+        self._say(Alive())  # what follows may take long
         stdout, access_log, shared = descriptors
         locks = Locks(LineLock(stdout), LineLock(access_log))  # opened anew: else all would hold them at once
         os.close(stdout)
@@ -198,7 +201,7 @@ class Worker:
         self._serving = True
         tune_collector()
         self._say(Serving())
-        self._keep_telling()
+        self._tell()
 
     async def _drain(self, station: Station, seconds: float) -> None:
         self._draining = True
@@ -218,7 +221,10 @@ class Worker:
             self._station.tell()
 
     def _keep_telling(self) -> None:
-        self._tell()
+        if self._serving:
+            self._tell()
+        else:
+            self._say(Alive())
         self._beat = self._loop.call_later(BEAT_SECONDS, self._keep_telling)
 
     # ---- without a supervisor

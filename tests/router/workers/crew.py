@@ -31,6 +31,7 @@ class Listening(Member):
     def __init__(self, number: int) -> None:
         self.number = number
         self.slot = number
+        self.asked = set()
         self.ear = Ear()
         self.channel = cast("Channel", self.ear)
         self._replica = RouteReplica(Makers(), lambda: 0.0)

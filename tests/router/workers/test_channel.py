@@ -17,11 +17,11 @@ LONGEST = 1 << 20
 class End:
     """One end, and what it heard."""
 
-    def __init__(self, sock: socket.socket, backlog: int = 1 << 22) -> None:
+    def __init__(self, sock: socket.socket, backlog: int = 1 << 22, most_descriptors: int = MAX_DESCRIPTORS) -> None:
         self.heard: list[bytes] = []
         self.descriptors: list[int] = []
         self.losses = 0
-        self.channel = Channel(sock, asyncio.get_running_loop(), self._hear, self._lose, LONGEST, backlog)
+        self.channel = Channel(sock, asyncio.get_running_loop(), self._hear, self._lose, LONGEST, backlog, most_descriptors)
 
     def _hear(self, body: bytes, descriptors: list[int]) -> None:
         self.heard.append(body)
@@ -116,3 +116,41 @@ async def test_what_cannot_be_a_message_ends_the_channel(sent: bytes) -> None:
         theirs.send(sent)
         await until(lambda: one.losses, "the end")
     assert one.heard == []
+
+
+@pytest.mark.parametrize("number", [1, 3])
+async def test_descriptors_that_nobody_asked_for_end_the_channel(number: int) -> None:
+    """They would be held here, one by one, until there are none left for anything else."""
+    ours, theirs = socket.socketpair()
+    one = End(ours, most_descriptors=0)
+    before = len(os.listdir("/proc/self/fd"))
+    with theirs:
+        socket.send_fds(theirs, [b"\0\0\0\1\0x"], [theirs.fileno()] * number)
+        await until(lambda: one.losses, "the end of the channel")
+        assert one.heard == []
+        assert len(os.listdir("/proc/self/fd")) < before
+    one.close()
+
+
+async def test_what_fails_is_not_heard_again() -> None:
+    """One message that its receiver stumbles over must not come back with every other."""
+    heard: list[bytes] = []
+
+    def stumble(body: bytes, descriptors: list[int]) -> None:
+        heard.append(body)
+        if body == b"bad":
+            raise RuntimeError("it stumbles")
+
+    loop = asyncio.get_running_loop()
+    said: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: said.append(context))
+    ours, theirs = socket.socketpair()
+    one, other = Channel(ours, loop, stumble, lambda: None, LONGEST), End(theirs)
+    for body in (b"good", b"bad"):
+        other.channel.send(body)
+    await until(lambda: said, "the failure")
+    other.channel.send(b"next")
+    await until(lambda: b"next" in heard, "the next message")
+    assert heard == [b"good", b"bad", b"next"]
+    one.close()
+    other.close()

@@ -36,6 +36,13 @@ def read(size):
 if mode == "dies":
     sys.exit(3)
 say("Ready")
+if mode == "beats":
+    import threading, time
+    def beat():
+        while True:
+            time.sleep(0.02)
+            say("Alive")
+    threading.Thread(target=beat, daemon=True).start()
 while True:
     body = read(int.from_bytes(read(5)[:4], "big"))
     if b"Open" in body:
@@ -44,6 +51,11 @@ while True:
             say("Nonsense")
         if mode == "unasked":
             say("Ready")
+        if mode == "twice":
+            say("Serving")
+        if mode == "endless":
+            for _ in range(100):
+                say("Nonsense")
     elif b"End" in body and mode != "stays":
         sys.exit(0)
     elif b"Ask" in body:
@@ -143,12 +155,45 @@ async def test_one_that_is_silent_for_too_long_is_killed(monkeypatch: pytest.Mon
         assert stuck.why.startswith("it was silent")
 
 
-@pytest.mark.parametrize("mode", ["babbles", "unasked"])
+async def test_one_that_stands_ready_is_kept_while_it_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has nothing to do, and says that it lives."""
+    monkeypatch.setattr(fleet_module, "LOOK_SECONDS", 0.05)
+    async with yard(monkeypatch, 1, "beats") as one:
+        one.fleet.stuck_seconds = 1.0
+        spare = await until(lambda: one.spare, "the spare")
+        ready_at = spare.heard_at
+        await until(lambda: spare.heard_at > ready_at + 2 * one.fleet.stuck_seconds, "word of it after that time")
+        assert one.spare is spare
+        assert one.log.of("worker-killed") == []
+
+
+async def test_one_that_stopped_before_it_got_its_slot_does_not_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not even heard that it is to begin: its time is not that of a long beginning."""
+    monkeypatch.setattr(fleet_module, "LOOK_SECONDS", 0.05)
+    async with yard(monkeypatch, 1, "beats") as one:
+        spare = await until(lambda: one.spare, "the spare")
+        os.kill(spare.process.pid, signal.SIGSTOP)
+        one.fleet.stuck_seconds = 1.0
+        (victim,) = one.fleet
+        os.kill(victim.process.pid, signal.SIGKILL)
+        await until(lambda: spare in one.master.lost, "its end")
+        await until(lambda: one.fleet.serving == 1, "the next one")
+
+
+def test_a_worker_has_no_secret_of_the_environment() -> None:
+    """A configuration may take NATS's password from a variable; what Python and its libraries heed is handed on."""
+    own = {"NATS_PASSWORD": "secret", "NOTIFY_SOCKET": "@x", "PATH": "/bin", "LC_ALL": "C", "PYTHONHASHSEED": "1"}
+    assert fleet_module._environment(own) == {"PATH": "/bin", "LC_ALL": "C", "PYTHONHASHSEED": "1"}
+
+
+@pytest.mark.parametrize("mode", ["babbles", "unasked", "twice", "endless"])
 async def test_one_that_says_what_no_worker_says_is_killed(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """It is not ours any more."""
     async with yard(monkeypatch, 1, mode) as one:
         await until(lambda: one.master.lost, "its end")
         assert one.master.lost[0].why == "it said what no worker says"
+        killed = [each["worker"] for each in one.log.of("worker-killed")]
+        assert len(killed) == len(set(killed)), "it is said once"
         one.mode = "well"
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from router.listening import Place
 from router.workers.messages import (
     Adopt,
+    Alive,
     Answered,
     Apps,
     Ask,
@@ -71,7 +72,7 @@ def test_a_configuration_arrives_whole() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Ready(), Prepared(2, ""), Prepared(2, "why"), Serving(), Told([["name", [], 1]]), Answered(7), Apps(["app"]),
+        Ready(), Alive(), Prepared(2, ""), Prepared(2, "why"), Serving(), Told([["name", [], 1]]), Answered(7), Apps(["app"]),
         Prune("a.example/path", "10.0.0.1:80", "id"), Tapped([1, 0, "{}"]), Drained(True),
     ],
 )  # fmt: skip

@@ -260,6 +260,30 @@ async def test_what_a_worker_would_not_say_is_not_believed(tmp_path: Path, messa
         assert one.supervisor.hear(one.one, message) is believed
 
 
+async def test_nobody_says_unasked_what_it_can_have(tmp_path: Path) -> None:
+    """Nor twice: each time would be a line in the log."""
+    async with office(tmp_path) as one:
+        await one.start()
+        for generation in (1, 2, -1):
+            assert one.supervisor.hear(one.one, Prepared(generation, "why")) is False
+
+
+async def test_one_that_dies_while_it_is_told_the_routes_is_forgotten(tmp_path: Path) -> None:
+    """Nothing of it is kept."""
+    async with office(tmp_path) as one:
+        await one.start()
+        late = Listening(7)
+        late.slot = 1
+        one.crew.members.append(late)
+        one.supervisor.launch(late)
+        one.crew.members.remove(late)
+        one.supervisor.gone(late)
+        await until(lambda: late.ear.held, "the routes to be told")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert late not in one.supervisor._told
+
+
 async def test_the_router_is_healthy_only_while_a_worker_serves(tmp_path: Path) -> None:
     """And every worker knows its state."""
     async with office(tmp_path) as one:

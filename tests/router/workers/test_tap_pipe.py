@@ -144,6 +144,7 @@ def bare(listener: Listener) -> int:
         [1, 0, event(more=1)], [1, 0, event(time=None)], [1, 0, event(time=7)], [1, 0, event(status="200")],
         [1, 0, event(status=True)], [1, 0, event(status=1000)], [1, 0, event(host="x" * 256)], [1, 0, event(path="x" * 1040)],
         [1, 0, event(response_time=float("nan"))], [1, 0, event(response_time=True)], [1, 0, event(response_time=1e300)],
+        [1, 0, event(response_time=10**400)], [1, 0, event(response_time=float("-inf"))],
         [1, 0, event(caller={"app": "x"})], [1, 0, event(caller={"app": None, "space": None, "org": None})],
         [1, 0, event(caller=[])], [1, 0, event(trail={})], [1, 0, event(trail=[{}])], [1, 0, event(trail=[None] * 99)],
         [1, 0, event(trail=[{"layer": "l", "rule": "r", "passed": 1, "detail": "d"}])],

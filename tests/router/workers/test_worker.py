@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from router.demo.process import free_port
+from router.workers import worker
 from router.workers.messages import (
     Adopt,
+    Alive,
     Answered,
     Ask,
     Discard,
@@ -58,6 +60,18 @@ async def test_it_serves_what_it_is_told(backend: EchoBackend) -> None:
         assert ["responses", ["2xx"], 1] in told
         one.say(End())
         assert await one.ended() == 0
+
+
+async def test_one_that_stands_by_says_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its supervisor would take it for one that hangs; what begins says at once that it has heard so."""
+    monkeypatch.setattr(worker, "BEAT_SECONDS", 0.01)
+    async with boss() as one:
+        await until(lambda: one.heard.count(Alive()) > 2, "its word")
+        assert one.worker._beat is not None
+        one.worker._beat.cancel()
+        one.heard.clear()
+        one.begin()
+        await one.answer(Alive)
 
 
 async def test_a_configuration_is_in_force_when_it_is_adopted_and_not_before(backend: EchoBackend) -> None:
