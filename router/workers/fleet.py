@@ -36,6 +36,9 @@ BACKOFF_SECONDS: Final = 30.0
 END_SECONDS: Final = 7.0
 """For a worker to end by itself: its connections have one second, each of its logs two."""
 
+MOST_SAID: Final = 32 * 1024 * 1024
+MESSAGE_BYTES: Final = 2048
+"""No worker says more between two looks, in bytes; a message counts as so many more than it has, for the work that it makes."""
 ENVIRONMENT: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR"})
 ENVIRONMENTS: Final = ("PYTHON", "LC_", "LD_", "MALLOC_", "GLIBC_", "OPENSSL_", "SSL_", "UV_", "COVERAGE_")
 """Variables that workers have of the supervisor's, by name and by their names' beginnings: others may hold its secrets, for a
@@ -55,6 +58,7 @@ class Member:
         self.began = self.heard_at = now
         self.slot: int | None = None
         self.ready = self.serving = self.ending = False
+        self.said = 0  # bytes since the last look
         self.busy = False  # with something that may take long
         self.asked: set[int] = set()  # of which configurations it has not said yet whether it can have them
         self.why = ""  # it is killed, if it is
@@ -170,7 +174,10 @@ class Fleet:
 
     def _hear(self, member: Member, body: bytes, _descriptors: Sequence[int]) -> None:
         member.heard_at = self._loop.time()
-        if member.why:  # it is as good as dead, and nobody's word
+        member.said += MESSAGE_BYTES + len(body)
+        if member.said > MOST_SAID:
+            self.kill(member, "it said more than any worker says")
+        if member.why:  # it is as good as dead, and its word nobody's
             return
         message = read_up(body)
         match message:
@@ -282,6 +289,7 @@ class Fleet:
             limit = self.stuck_seconds if steady else START_SECONDS
             if not late and not member.ending and now - member.heard_at > limit:
                 self.kill(member, f"it was silent for {limit:g} s")
+            member.said = 0
         self._look_later()
 
 

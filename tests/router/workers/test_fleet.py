@@ -53,6 +53,9 @@ while True:
             say("Ready")
         if mode == "twice":
             say("Serving")
+        if mode == "floods":
+            while True:
+                say("Alive")
         if mode == "endless":
             for _ in range(100):
                 say("Nonsense")
@@ -153,6 +156,15 @@ async def test_one_that_is_silent_for_too_long_is_killed(monkeypatch: pytest.Mon
         (stuck,) = one.fleet
         await until(lambda: stuck in one.master.lost, "its end")
         assert stuck.why.startswith("it was silent")
+
+
+async def test_one_that_says_too_much_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else would be dealt with any more, such as the others' words."""
+    monkeypatch.setattr(fleet_module, "MOST_SAID", 100 * fleet_module.MESSAGE_BYTES)
+    async with yard(monkeypatch, 1, "floods") as one:
+        await until(lambda: one.master.lost, "its end")
+        assert one.master.lost[0].why == "it said more than any worker says"
+        one.mode = "well"
 
 
 async def test_one_that_stands_ready_is_kept_while_it_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
