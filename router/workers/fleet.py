@@ -36,6 +36,8 @@ BACKOFF_SECONDS: Final = 30.0
 END_SECONDS: Final = 7.0
 """For a worker to end by itself: its connections have one second, each of its logs two."""
 
+UNSERVED_SECONDS: Final = 5.0
+"""So long a slot may be without anybody who serves before others get what comes for it."""
 MOST_SAID: Final = 32 * 1024 * 1024
 MESSAGE_BYTES: Final = 2048
 """No worker says more between two looks, in bytes; a message counts as so many more than it has, for the work that it makes."""
@@ -85,6 +87,9 @@ class Captain(Protocol):
     def gone(self, member: Member) -> None:
         """A worker with a slot has died."""
 
+    def unserved(self, slot: int) -> None:
+        """Nobody serves in this slot, for long, while others do; said again at every look."""
+
 
 class Fleet:
     """All of them. `preload`: modules that workers will need, beyond those that all need."""
@@ -103,6 +108,7 @@ class Fleet:
         self._spawning: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._look_due = 0.0
+        self._served_at: dict[int, float] = {}  # by slot
         self._ending = False
         self._nobody = asyncio.Event()
         self.stuck_seconds = STUCK_SECONDS
@@ -290,7 +296,16 @@ class Fleet:
             if not late and not member.ending and now - member.heard_at > limit:
                 self.kill(member, f"it was silent for {limit:g} s")
             member.said = 0
+        self._look_at_slots(now)
         self._look_later()
+
+    def _look_at_slots(self, now: float) -> None:
+        served = {member.slot for member in self if member.serving}
+        for slot in range(self._count):
+            if slot in served or not served or self._ending:
+                self._served_at[slot] = now
+            elif now - self._served_at.setdefault(slot, now) > UNSERVED_SECONDS:
+                self._captain.unserved(slot)
 
 
 def _started(descriptor: int, preload: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -2,9 +2,11 @@
 
 Promise: before the first of a place's sockets is bound, nobody else has that place: two routers never share a port unnoticed,
 only a successor shares it with the workers that it takes over from. The sockets outlive their worker: what waits in a
-dead one's backlog is its replacement's. One that systemd passed is every worker's. Refuses to know who listens with them.
+dead one's backlog is its replacement's, but where one is so long in coming that the others get all meanwhile. One that systemd
+passed is every worker's. Refuses to know who listens with them.
 
-Source: socket(7) SO_REUSEPORT: all who share must have the same user id, and all must ask for it.
+Source: socket(7) SO_REUSEPORT: all who share must have the same user id, and all must ask for it. Linux's tcp(7) sockets stay
+bound when a shutdown ends their listening, in every process that has them.
 """
 
 from __future__ import annotations
@@ -66,11 +68,18 @@ class Ports:
         discard({place: self._held.pop(place) for place in list(self._held) if place not in wanted})
         self._held |= bound
 
-    def listen(self) -> None:
-        """From now on the kernel gives them connections. Raises OSError."""
+    def listen(self, slot: int | None = None) -> None:
+        """From now on the kernel gives them connections, or those of one slot. Raises OSError."""
         for socks in self._held.values():
-            for sock in socks:
+            for sock in socks if slot is None else (socks[slot % len(socks)],):
                 sock.listen(BACKLOG)
+
+    def rest(self, slot: int) -> None:
+        """The kernel gives what it gave to these sockets to the other slots', until `listen`; who waits there is reset."""
+        for socks in self._held.values():
+            # A second shutdown would be inherited by all that is accepted later.
+            if len(socks) > 1 and socks[slot].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                socks[slot].shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """No port is held any more; each is still its worker's."""

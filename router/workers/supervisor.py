@@ -201,7 +201,11 @@ class Supervisor:
     def _accept(self) -> None:
         self._accepting = True
         for member in self._told:
-            member.say(Open())
+            self._let_accept(member)
+
+    def _let_accept(self, member: Member) -> None:
+        self._ports.listen(member.slot or 0)
+        member.say(Open())
 
     async def _take_over(self) -> None:
         """Workers without a supervisor serve on until these know the routes, and serve."""
@@ -295,7 +299,7 @@ class Supervisor:
             return
         self._told.add(member)
         if self._accepting:
-            member.say(Open())
+            self._let_accept(member)
 
     def hear(self, member: Member, message: Up) -> bool:
         match message:
@@ -308,6 +312,8 @@ class Supervisor:
             case Drained(whole):
                 self._drained.answer(member, "" if whole else "its deadline passed")
             case Serving():
+                if self._accepting:
+                    self._ports.listen(member.slot or 0)  # a look may have come between
                 if self._fleet.serving == self._count:
                     self._all_serve.set()
             case Prune(key, address, instance_id):
@@ -329,6 +335,11 @@ class Supervisor:
         self._merged.forget(member.number)
         if self._broadcast is not None:
             self._broadcast.leave(member)
+
+    def unserved(self, slot: int) -> None:
+        """Who connects must not wait for nobody, while others would serve him."""
+        if self._accepting:
+            self._ports.rest(slot)
 
     def _hear_prepared(self, member: Member, generation: int, why: str) -> bool:
         """False: nobody asked, or it has said so before."""

@@ -98,3 +98,30 @@ def test_an_endpoint_that_is_another_is_pruned_for_all(crew: RouterProcess, crew
             wait_until(lambda: host not in crew.routes(), "the route to be gone")
             crew.settle_workers()
             assert [first.request(host).status, second.request(host).status] == [404, 404]
+
+
+def test_nobody_waits_for_a_worker_that_never_comes(pair: tuple[RouterProcess, str]) -> None:
+    """Where no replacement can serve, since none can open its log, those who are left serve everybody; when one can, it does."""
+    router, host = pair
+    log = router.directory / "access.log"
+    with client_of_each(router, host) as clients:
+        victim = next(iter(clients))
+    log.rename(router.directory / "old.log")
+    log.mkdir()
+    os.kill(victim, signal.SIGKILL)
+    router.wait_for_event("workers-die-young", 20)
+    wait_until(lambda: all(_is_served(router, host) for _ in range(20)), "answers by those who are left", 30)
+    assert router.metric("workers_serving") == 1
+    log.rmdir()
+    wait_until(lambda: router.metric("workers_serving") == 2, "the replacement", 40)
+    with client_of_each(router, host):
+        pass
+
+
+def _is_served(router: RouterProcess, host: str) -> bool:
+    with Client(router.port) as client:
+        client.socket.settimeout(1.0)
+        try:
+            return client.request(host).status == 200
+        except OSError:
+            return False

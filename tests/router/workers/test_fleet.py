@@ -73,6 +73,7 @@ class Master:
         self.launched: list[Member] = []
         self.heard: list[Up] = []
         self.lost: list[Member] = []
+        self.left: set[int] = set()
 
     def launch(self, member: Member) -> None:
         self.launched.append(member)
@@ -84,6 +85,9 @@ class Master:
 
     def gone(self, member: Member) -> None:
         self.lost.append(member)
+
+    def unserved(self, slot: int) -> None:
+        self.left.add(slot)
 
 
 class Log(RecordingLog):
@@ -206,6 +210,22 @@ async def test_one_that_says_what_no_worker_says_is_killed(monkeypatch: pytest.M
         assert one.master.lost[0].why == "it said what no worker says"
         killed = [each["worker"] for each in one.log.of("worker-killed")]
         assert len(killed) == len(set(killed)), "it is said once"
+        one.mode = "well"
+
+
+async def test_a_slot_that_nobody_takes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever connects there would wait in vain; while another serves, that is not to be."""
+    monkeypatch.setattr(fleet_module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(fleet_module, "UNSERVED_SECONDS", 0.2)
+    async with yard(monkeypatch) as one:
+        spare = await until(lambda: one.spare, "the workers and the spare")
+        assert one.master.left == set()
+        one.mode = "dies"
+        victim = next(iter(one.fleet))
+        for member in (spare, victim):
+            os.kill(member.process.pid, signal.SIGKILL)
+        await until(lambda: one.master.left, "word of the slot")
+        assert one.master.left == {victim.slot}
         one.mode = "well"
 
 

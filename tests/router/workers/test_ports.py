@@ -51,6 +51,38 @@ def test_connections_reach_every_socket(ports: Ports, place: Place) -> None:
     assert reached == {0, 1}
 
 
+def test_what_rests_gets_nothing_until_it_listens_again(ports: Ports, place: Place) -> None:
+    """The others get all, and nobody else gets the port meanwhile."""
+    ports.adopt([place], ports.prepare([place], {}))
+    first, second = ports.of(0)[place], ports.of(1)[place]
+    for sock in (first, second):
+        sock.setblocking(False)
+    for _ in range(2):
+        ports.rest(1)
+    for _ in range(32):
+        with socket.create_connection(place):
+            first.accept()[0].close()
+    with pytest.raises(OSError, match="in use"):
+        bind(*place)
+    ports.listen(1)
+    ports.rest(0)
+    with socket.create_connection(place) as client:
+        accepted, _ = second.accept()
+        with accepted:
+            accepted.sendall(b"a")
+            assert client.recv(1) == b"a"
+
+
+def test_the_only_socket_of_a_place_never_rests(place: Place) -> None:
+    """It may be everybody's."""
+    ports = Ports(1)
+    ports.adopt([place], ports.prepare([place], {}))
+    ports.rest(0)
+    with socket.create_connection(place):
+        ports.of(0)[place].accept()[0].close()
+    ports.close()
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_place_that_somebody_has_is_not_shared(ports: Ports, place: Place, *, shared: bool) -> None:
     """Not even with one who would: two routers never have one port unnoticed."""
