@@ -56,6 +56,7 @@ def test_the_next_supervisor_takes_over_without_a_request_lost(
 ) -> None:
     """The old workers serve until the new ones know the routes, and end when these serve."""
     router, host, registrar = pair
+    router.write_config(start_response_delay_interval="1s")  # longer than registrations are apart
     with asked_all_the_time(router.port, host) as statuses:
         router.kill_supervisor()
         orphans = router.workers()
