@@ -36,10 +36,12 @@ OF_SUPERVISOR: Final = frozenset(
         "buffered_messages", "total_dropped_messages", "nats_messages_dropped", "route_options_rejected",
         "backend_health_checks", "backends_unhealthy", "certificate_expiry_seconds", "config_reloads",
         "workers_serving", "workers_replaced", "worker_reports_rejected", "process_start_time_seconds",
-        "process_max_fds",
+        "process_max_fds", "empty_content_length_header",
     }
 )  # fmt: skip
-"""What a worker does not tell and is not believed: the supervisor alone knows, or all would say the same."""
+"""What a worker does not tell and is not believed: the supervisor alone knows, all would say the same, or it follows from what is
+told already.
+"""
 LARGEST: Final = frozenset({"file_descriptors", "process_open_fds"})
 """Gauges of which the largest of all processes is shown, for the limit beside them is each process's own."""
 

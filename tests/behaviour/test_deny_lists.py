@@ -150,8 +150,7 @@ def test_of_a_shared_route_only_the_others_serve(at: At, deny: Deny, alice: Cred
     assert [place.call(alice).response.status for _ in range(6)] == [200] * 6
     assert second_backend.received == []
     deny()
-    assert [place.call(alice).response.status for _ in range(2)] == [200] * 2
-    assert len(second_backend.received) == 1
+    wait_until(lambda: place.call(alice).response.status == 200 and second_backend.received, "its turn")
 
 
 def test_the_policy_of_an_owner_that_is_out_still_holds(
@@ -218,8 +217,7 @@ def test_a_node_is_out_and_the_others_serve(at: At, deny: Deny, make_backend: Ma
     assert call.refusal == CLOSED
     assert call.seen.rule == "deny:backend_networks"
     deny()
-    assert [place.call().response.status for _ in range(2)] == [200] * 2
-    assert len(bad.received) == 1
+    wait_until(lambda: place.call().response.status == 200 and bad.received, "the node's turn")  # a worker has turns of its own
 
 
 def test_a_retry_does_not_go_to_a_node_that_is_out(at: At, deny: Deny, make_backend: Make) -> None:

@@ -238,9 +238,9 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture(params=["1.1 to 1.1", "1.1 to 2", "2 to 1.1", "2 to 2"])
-def pair(router: RouterProcess, registrar: Registrar, request: pytest.FixtureRequest) -> Iterator[Pair]:
+def pair(lone_router: RouterProcess, lone_registrar: Registrar, request: pytest.FixtureRequest) -> Iterator[Pair]:
     client, _, backend = request.param.partition(" to ")
-    made = Pair(router, registrar, unique_host("open.example"), client == "1.1", backend == "1.1", [])
+    made = Pair(lone_router, lone_registrar, unique_host("open.example"), client == "1.1", backend == "1.1", [])
     made.add()
     yield made
     for each in made.backends:

@@ -146,6 +146,18 @@ def test_what_only_the_supervisor_knows_is_not_added_up() -> None:
     assert value(merged, 'worker_reports_rejected{reason="unknown"}') == 2
 
 
+def test_what_follows_from_another_counter_is_told_once() -> None:
+    """A request with an empty Content-Length is one malformed request, in both of GoRouter's and our words."""
+    worker, supervisor = Metrics(), Metrics()
+    merged, growth = Merged(supervisor), Growth(worker)
+    worker.malformed_requests.labels("empty_content_length").inc()
+    tell(1, growth, merged)
+    assert value(merged, "empty_content_length_header") == 1
+    tell(1, growth, merged)
+    assert value(merged, 'malformed_requests{reason="empty_content_length"}') == 1
+    assert value(merged, "empty_content_length_header") == 1
+
+
 def test_a_process_is_measured_with_the_others() -> None:
     """Time and memory add up; descriptors are those of the fullest process, for their limit is each one's own."""
     merged = Merged(Metrics())
