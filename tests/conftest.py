@@ -5,6 +5,7 @@ The shared router knows one open domain and two mTLS domains. Tests register hos
 NATS, makes its own with `make_router` and `make_nats`.
 """
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     router_process.WORKERS = config.getoption("--workers")
     router_process.WITHOUT_UVLOOP = config.getoption("--loop") == "asyncio"
+    _hear_signals()
+
+
+def _hear_signals() -> None:
+    """Whoever starts the tests in the background may have them ignore signals, and with them all that they start."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 class MakeRouter(Protocol):
