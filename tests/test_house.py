@@ -43,6 +43,7 @@ ROUTER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("router.l7.returning",),
     ("router.l7.tunnel",),
     ("router.l7.announcement",),
+    ("router.l7.reach",),
     ("router.l7.attempt",),
     ("router.l7.doors",),
     ("router.l7.service_leg",),

@@ -15,13 +15,12 @@ from typing import Final
 
 from registry.endpoint import Endpoint
 from router.backend.http1 import Http1Upstream
-from router.backend.http2_pool import Http2Pool
 from router.backend.retry import Sent
 from router.backend.round_trip import RoundTrip
 from router.faults import Fault, Kind
-from router.l7.announcement import announcing
 from router.l7.header_policy import KEEP, Verdicts
 from router.l7.hygiene import request_fields, response_fields, vcap_trace
+from router.l7.reach import Reach
 from router.l7.state import Exchange, Permit
 from router.l7.sticky import sticky_cookies
 from router.l7.target import trimmed
@@ -34,30 +33,23 @@ _LOOK_SECONDS: Final = 1.0
 """How often a client is looked after whose body the backend is slow to read."""
 
 _STALE: Final = frozenset({"connection_closed", "connection_reset"})
-_LATE: Final = frozenset({"dial_timeout", "tls_handshake_timeout"})
 
 
-class Attempt:
+class Attempt(Reach):
     """Takes the `Permit`: nothing is forwarded without one; and the place at its endpoint, which `give_place` gives back."""
 
-    __slots__ = (
-        "bytes_left", "clock", "endpoint", "exchange", "permit", "placed", "pump", "taken", "trip", "until", "waited",
-    )  # fmt: skip
+    __slots__ = ("bytes_left", "clock", "permit", "placed", "pump", "taken")
 
     def __init__(self, exchange: Exchange, permit: Permit, endpoint: Endpoint) -> None:
-        self.exchange = exchange
-        self.permit = permit
-        self.endpoint = endpoint
-        self.placed = True  # does it still hold the endpoint's place that came with the choice?
         limits, own = exchange.snapshot.limits, permit.route.pool.limits
         over_http2 = exchange.writer.proto == b"HTTP/2.0"
         seconds = limits.http2_endpoint_deadline if over_http2 else limits.endpoint_deadline
-        self.until = exchange.started + (seconds if own is None else min(seconds, own.seconds))
+        super().__init__(exchange, endpoint, exchange.started + (seconds if own is None else min(seconds, own.seconds)))
+        self.permit = permit
+        self.placed = True  # does it still hold the endpoint's place that came with the choice?
         self.clock = time.perf_counter()
-        self.trip: RoundTrip | None = None
         self.pump: asyncio.Task[None] | None = None
         self.bytes_left = False
-        self.waited = False  # did connecting take its time?
         self.taken = False  # has the backend been sent the whole request?
 
     def sent(self) -> Sent:
@@ -121,83 +113,6 @@ class Attempt:
         """Did a pooled connection turn out to have ended while it was idle?"""
         sent = self.sent()
         return fault.kind in _STALE and sent.reused and not sent.response_began
-
-    def take(self) -> bool:
-        """Is there a pooled connection for an endpoint of HTTP/1.1? Then it is taken; else `connect` says more."""
-        return self.endpoint.protocol != "http2" and self._take_idle() is not None
-
-    async def connect(self) -> RoundTrip:
-        """A pooled connection that is still alive as far as can be known, else a new one. Raises Fault."""
-        exchange, endpoint = self.exchange, self.endpoint
-        snapshot = exchange.snapshot
-        if endpoint.protocol == "http2" and exchange.upgrade is None and snapshot.http2 is not None:
-            trip = await self._join(snapshot.http2)
-            if trip is not None:
-                return trip
-        idle = self._take_idle()
-        return await self._dial() if idle is None else idle
-
-    def _take_idle(self) -> Http1Upstream | None:
-        endpoint, snapshot = self.endpoint, self.exchange.snapshot
-        # What begins with the name of one client is never another's, so it is not kept at all.
-        while not endpoint.send_proxy and (upstream := snapshot.idle.take(endpoint)) is not None:
-            # An idle backend has nothing to say: what it said all the same would pass for the answer to this request.
-            if upstream.stream.quiet() and (upstream.passed is snapshot.deny or upstream.passes(snapshot.deny)):
-                self.exchange.record.local_address = upstream.local_address
-                self.trip = upstream
-                return upstream
-            upstream.close()
-        return None
-
-    async def _dial(self) -> Http1Upstream:
-        exchange, endpoint = self.exchange, self.endpoint
-        snapshot = exchange.snapshot
-        self.waited = True
-        within = None if exchange.upgrade is None else snapshot.limits.upgrade_dial_deadline
-        try:
-            if endpoint.send_proxy:
-                announce = announcing(exchange.party, endpoint.send_proxy)
-                upstream = await snapshot.dialer.dial_for(announce, endpoint, self.until, within)
-            else:
-                upstream = await snapshot.dialer.dial(endpoint, self.until, within)
-        except Fault as fault:
-            if fault.kind in _LATE and exchange.router.loop.time() >= self.until:
-                raise Fault("endpoint_timeout", "dialling") from fault
-            raise
-        self.trip = upstream
-        upstream.home = snapshot.idle if not endpoint.send_proxy else None
-        record = exchange.record
-        record.local_address = upstream.local_address
-        record.dns_time, record.dial_time, record.tls_time = upstream.dns_time, upstream.dial_time, upstream.tls_time
-        exchange.router.metrics.backend_dial_seconds.observe(upstream.dial_time)
-        return upstream
-
-    async def _join(self, pool: Http2Pool) -> RoundTrip | None:
-        """A stream of an HTTP/2 connection; None where the backend is to be spoken to in HTTP/1.1. Raises Fault."""
-        exchange, endpoint = self.exchange, self.endpoint
-        if pool.speaks_only_http1(endpoint):
-            return None
-        snapshot, record = exchange.snapshot, exchange.record
-        trip = pool.take(endpoint, snapshot.deny)
-        if trip is None:
-            self.waited = True
-            trip = await pool.join(endpoint, snapshot.dialer, self.until)
-            if trip is None:
-                return None
-            if not trip.passes(snapshot.deny):  # the dial may have begun under other lists
-                trip.close()
-                raise Fault("dial_denied", "after the dial")
-        if self.waited and not trip.reused:
-            record.dns_time, record.dial_time, record.tls_time = trip.dns_time, trip.dial_time, trip.tls_time
-            exchange.router.metrics.backend_dial_seconds.observe(trip.dial_time)
-        record.local_address = trip.local_address
-        self.trip = trip
-        return trip
-
-    def close(self) -> None:
-        """End an attempt of which no byte was sent."""
-        if self.trip is not None:
-            self.trip.close()
 
     # ---- the request
 

@@ -116,22 +116,15 @@ class ServiceAttempt(Attempt):
         if services.stays_inside(url.host) and router.live.table.lookup(url.host, url.path) is not None:
             inside = self.trip = Http1Upstream(router.connect_inside(), self.endpoint)
             return inside
-        while (trip := services.idle.take(self.endpoint)) is not None:
-            if trip.stream.quiet() and trip.passes(services.blocked):
-                self.trip = trip
-                return trip
-            trip.close()
-        return await self._dial()
+        return self.take_from(services.idle, services.blocked) or await self._dial()
 
     async def _dial(self) -> Http1Upstream:
         try:
-            trip = self.trip = await self.services.dialer.dial(self.endpoint, self.until)
+            trip = await self.services.dialer.dial(self.endpoint, self.until)
         except Fault as fault:
             raise Fault("egress_denied", fault.detail) if fault.kind == "dial_denied" else fault from None
+        self.reached(trip)
         trip.home = self.services.idle
-        record = self.exchange.record
-        record.local_address = trip.local_address
-        record.dns_time, record.dial_time, record.tls_time = trip.dns_time, trip.dial_time, trip.tls_time
         return trip
 
     def _prepare(self, fields: Fields) -> bytes:

@@ -271,16 +271,3 @@ def _rest(client: Client) -> bytes:
     while data and not data.endswith(b"0\r\n\r\n"):
         data += client.recv()
     return data
-
-
-async def test_a_backend_that_spoke_while_it_was_idle_is_not_used(backend: EchoBackend) -> None:
-    """Attack 55: a second response nobody asked for never answers another request."""
-    async with desk() as one:
-        one.register(HOST, backend)
-        backend.script(OK + b"Content-Length: 3\r\n\r\none", OK + b"Content-Length: 3\r\n\r\ntwo")
-        assert (await one.get(HOST)).body == b"one"
-        assert one.live.snapshot.idle.size == 1
-        (connection,) = backend._open
-        connection.socket.sendall(OK + b"Content-Length: 4\r\n\r\nevil")
-        assert (await one.get(HOST)).body == b"two"
-        assert backend.connections == 2
