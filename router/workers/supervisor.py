@@ -14,7 +14,6 @@ Refuses to know how processes are kept (fleet.py), and which routes there are.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import socket
 from collections.abc import Collection, Iterable, MutableMapping
@@ -56,6 +55,7 @@ from router.workers.messages import (
     Up,
 )  # fmt: skip
 from router.workers.ports import Bound, Ports, discard
+from router.workers.roll import Roll
 from router.workers.shared import Shared
 from router.workers.takeover import Rendezvous, rendezvous_name
 
@@ -70,34 +70,6 @@ DRAIN_GRACE: Final = 3.0
 ORPHAN_SECONDS: Final = 1.0
 """Within this time each worker without a supervisor has found us."""
 L7_MODULES: Final = ("router.l7_data", "router.config.compile")
-
-
-class Roll:
-    """Those who were told something, and what each answered; who is gone owes no answer. `number`: of what they were told."""
-
-    def __init__(self, members: Iterable[Member], number: int = 0) -> None:
-        self.number = number
-        self.owing = {member.number for member in members}
-        self.said: dict[int, str] = {}
-        self._complete = asyncio.Event()
-        if not self.owing:
-            self._complete.set()
-
-    def answer(self, member: Member, said: str) -> None:
-        if member.number in self.owing:
-            self.said[member.number] = said
-            self.gone(member)
-
-    def gone(self, member: Member) -> None:
-        self.owing.discard(member.number)
-        if not self.owing:
-            self._complete.set()
-
-    async def complete(self, seconds: float) -> None:
-        """All have answered, or the time is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._complete.wait()
 
 
 class _Next(NamedTuple):

@@ -36,7 +36,7 @@ from router.workers.messages import (
     Told,
 )  # fmt: skip
 from router.workers.shared import Shared
-from router.workers.supervisor import Roll, Supervisor
+from router.workers.supervisor import Supervisor
 from tests.router.desk import settings
 from tests.router.inspect.shop import said, table_of
 from tests.router.workers.crew import Listening
@@ -292,16 +292,3 @@ async def test_the_router_is_healthy_only_while_a_worker_serves(tmp_path: Path) 
         assert one.told(0) == one.told(1) == [HealthIs]
         one.crew.serving = 1
         assert one.health.good
-
-
-async def test_a_roll_is_complete_when_all_have_answered_or_are_gone() -> None:
-    """And what each said is kept."""
-    first, second = Listening(1), Listening(2)
-    roll = Roll((first, second))
-    await roll.complete(0.001)
-    assert roll.owing == {1, 2}
-    roll.answer(first, "yes")
-    roll.gone(second)
-    await roll.complete(10.0)
-    assert roll.said == {1: "yes"}
-    await Roll(()).complete(10.0)
