@@ -55,7 +55,7 @@ def win(port: int, tls: Tls, host: str, status: int = 200) -> Any:
 
 def resumes_where_it_was_won(router: RouterProcess, tls: Tls, host: str) -> bool:
     """Whether it does at the worker that gave it: the sessions of each are its own, and the kernel chooses among them."""
-    return any(resumes(router.ssl_port, tls, host) for _ in range(1 if router.width == 1 else 30))
+    return any(resumes(router.ssl_port, tls, host) for _ in range(router.tries))
 
 
 def resumes(port: int, tls: Tls, host: str) -> bool:
@@ -86,7 +86,7 @@ def test_a_resumed_open_session_is_still_no_binding_to_a_strict_host(
     """Attack 12: resumed on A, even with a certificate in hand, the Host B gets 421."""
     session = win(router.ssl_port, kind.tls(open_door.host, caller), open_door.host)
     resumed = False
-    for _ in range(1 if router.width == 1 else 30):
+    for _ in range(router.tries):
         with Client(router.ssl_port, kind.tls(open_door.host, caller, session)) as client:
             assert_misdirected(client.request(strict.host), strict)
             resumed |= client.resumed

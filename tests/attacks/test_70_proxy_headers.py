@@ -87,9 +87,9 @@ class Place:
         return False
 
     def is_as_before(self, files: int) -> None:
-        """Once every connection has ended, the process holds what it held, and at most a pipe more."""
+        """Once every connection has ended, the router holds what it held, and at most a pipe more for each worker."""
         wait_until(lambda: self.router.metric("connections_open") == 0, "every connection to end")
-        wait_until(lambda: self.router.open_files() <= files + PIPE, "the descriptors to be closed")
+        wait_until(lambda: self.router.open_files() <= files + PIPE * self.router.width, "the descriptors to be closed")
 
 
 @pytest.fixture(scope="module")

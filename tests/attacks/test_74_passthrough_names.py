@@ -42,7 +42,7 @@ class Place:
                 return None
 
     def is_as_before(self, files: int) -> None:
-        """Once every connection has ended, the process holds what it held."""
+        """Once every connection has ended, the router holds what it held."""
         wait_until(lambda: self.router.metric("connections_open") == 0, "every connection to end")
         wait_until(lambda: self.router.open_files() <= files, "the descriptors to be closed")
 

@@ -17,11 +17,13 @@ from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
 from tests.support.router import RouterProcess, mtls_domain, wait_until
 
+CLIENTS = 9
+
 
 class Balancer:
     """A load balancer and its clients: keep-alive connections, new ones only while /health is good, no second try."""
 
-    def __init__(self, router: RouterProcess, host: str, *, tls: Tls | None = None, clients: int = 9) -> None:
+    def __init__(self, router: RouterProcess, host: str, *, tls: Tls | None = None, clients: int = CLIENTS) -> None:
         self._router = router
         self._host = host
         self._tls = tls
@@ -133,13 +135,13 @@ def test_a_drain_fails_no_request(loaded: Loaded, secure: bool) -> None:
 def test_reloads_fail_no_request(loaded: Loaded, secure: bool) -> None:
     """Attack 82: ten reloads, good and bad ones, while requests are in flight: none fails, no connection is closed."""
     with loaded(secure=secure) as (router, balancer):
-        accepted = router.metric("connections_open")
+        wait_until(lambda: router.metric("connections_open") == CLIENTS, "all clients to be connected")
         for number in range(10):
             bad = number % 3 == 2
             grown = router.reload(port="no port" if bad else router.port, max_request_headers=100 + number)
             assert list(grown) == ['result="error"' if bad else 'result="ok"']
             balancer.serves(10)
-        assert router.metric("connections_open") == accepted
+        assert router.metric("connections_open") == CLIENTS
     assert balancer.failures == []
 
 

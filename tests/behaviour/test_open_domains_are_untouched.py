@@ -45,9 +45,12 @@ def test_open_clients_resume_their_sessions(at: At) -> None:
     with place.connect() as client:
         place.ask(client)
         session = client.session
-    with Client(place.router.ssl_port, Tls(place.host, session=session)) as again:
-        assert again.resumed
-        assert place.ask(again).response.status == 200
+    resumed = False
+    for _ in range(place.router.tries):  # a ticket is good at the worker that issued it
+        with Client(place.router.ssl_port, Tls(place.host, session=session)) as again:
+            assert place.ask(again).response.status == 200
+            resumed |= again.resumed
+    assert resumed
 
 
 def test_mtls_clients_never_resume(at: At, alice: Credential) -> None:
@@ -56,9 +59,10 @@ def test_mtls_clients_never_resume(at: At, alice: Credential) -> None:
     with place.connect(alice) as client:
         place.ask(client)
         session = client.session
-    with Client(place.router.ssl_port, Tls(place.host, alice, session=session)) as again:
-        assert not again.resumed
-        place.ask(again).assert_allowed("route:mtls_allow_any")
+    for _ in range(place.router.tries):
+        with Client(place.router.ssl_port, Tls(place.host, alice, session=session)) as again:
+            assert not again.resumed
+            place.ask(again).assert_allowed("route:mtls_allow_any")
 
 
 @pytest.fixture(scope="module")

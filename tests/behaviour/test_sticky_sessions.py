@@ -1,5 +1,6 @@
 """Sticky sessions (contract f.5): requests of a session stay at one instance, by the cookies `__VCAP_ID__` and its companion."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.conftest import MakeRouter
 from tests.support.backend import EchoBackend, Exchange
-from tests.support.client import Response, get
+from tests.support.client import Client, Response
 from tests.support.nats import NatsServer
 from tests.support.register import Registrar, unique_host
 from tests.support.router import RouterProcess, wait_until
@@ -49,21 +50,27 @@ class App:
     def unregister(self, index: int) -> None:
         self.registrar.unregister(self.host + self.path, backend=self.backends[index], index=index, **self.more)
 
-    def ask(self, *, port: int | None = None, headers: list[tuple[str, str]] | None = None) -> Response:
-        """One request with the jar's cookies, which keeps those of the response, as a browser does."""
+    def ask(
+        self, *, port: int | None = None, headers: list[tuple[str, str]] | None = None, client: Client | None = None
+    ) -> Response:
+        """One request with the jar's cookies, which keeps those of the response, as a browser does; on a new connection, or on
+        that of `client`.
+        """
         cookies = [("Cookie", "; ".join(f"{name}={value}" for name, value in self.jar.items()))] if self.jar else []
         self.asked += 1
-        response = get(port or self.router.port, self.host, self.path or "/", headers=[*cookies, *(headers or [])])
+        with contextlib.nullcontext(client) if client is not None else Client(port or self.router.port) as connection:
+            response = connection.request(self.host, self.path or "/", headers=[*cookies, *(headers or [])])
         for cookie in response.all("set-cookie"):
             name, _, value = cookie.partition(";")[0].partition("=")
             self.jar[name] = value
         return response
 
     def ask_until_it_sets(self, name: str) -> Response:
-        """With an empty jar: every instance has its turn."""
+        """With an empty jar: every instance has its turn, at one worker."""
         self.jar.clear()
-        responses = (self.ask() for _ in self.backends)
-        return next(response for response in responses if name in self.jar)
+        with Client(self.router.port) as client:
+            responses = (self.ask(client=client) for _ in self.backends)
+            return next(response for response in responses if name in self.jar)
 
     def log_in(self, attributes: str = "", index: int = 0) -> Response:
         """A session begun at one instance, whoever's turn it is."""
@@ -135,7 +142,8 @@ def test_half_a_session_is_balanced(app: App, gone: str) -> None:
     """Contract f.5: only both cookies pin."""
     app.log_in()
     del app.jar[gone]
-    assert [app.ask().all("set-cookie") for _ in range(6)] == [[]] * 6
+    with Client(app.router.port) as client:  # whose worker goes round by itself
+        assert [app.ask(client=client).all("set-cookie") for _ in range(6)] == [[]] * 6
     assert app.served() == [2, 2, 2]
 
 
@@ -206,11 +214,12 @@ def test_a_session_of_an_instance_that_fails_moves_within_the_request(strict_app
     the old instance is not asked again.
     """
     strict_app.backends[0].stop()
-    for failed_attempts in (1, 0):
-        strict_app.jar = {"SID": "s", "__VCAP_ID__": strict_app.instances[0]}
-        response = strict_app.ask()
-        assert (response.status, response.all("set-cookie")) == (200, strict_app.pair(1, "; Secure")[:1])
-        assert failed_attempts == strict_app.failed_attempts()
+    with Client(strict_app.router.port) as client:  # whose worker learns it for itself
+        for failed_attempts in (1, 0):
+            strict_app.jar = {"SID": "s", "__VCAP_ID__": strict_app.instances[0]}
+            response = strict_app.ask(client=client)
+            assert (response.status, response.all("set-cookie")) == (200, strict_app.pair(1, "; Secure")[:1])
+            assert failed_attempts == strict_app.failed_attempts()
 
 
 def test_a_new_session_on_another_instance_has_its_own_attributes(app: App) -> None:
@@ -307,7 +316,8 @@ def test_a_reload_changes_what_is_sticky(
     assert router.reload(secure_cookies=True) == {'result="ok"': 1}
     assert app.pair(0, "; Secure", "secure") == set_by_router(app.log_in())
     assert router.reload(sticky_session_cookie_names=[]) == {'result="ok"': 1}
-    assert [app.ask().status for _ in range(4)] == [200] * 4
+    with Client(router.port) as client:  # whose worker goes round by itself
+        assert [app.ask(client=client).status for _ in range(4)] == [200] * 4
     assert app.served() == [2, 2]
 
 
@@ -380,8 +390,9 @@ def test_a_route_may_name_its_own_session(
             for backend in backends:
                 backend.always(None)
                 backend.clear()
-            for _ in range(6):
-                app.ask()
+            with Client(router.port) as client:  # whose worker goes round by itself
+                for _ in range(6):
+                    app.ask(client=client)
             counts = sorted(len(backend.received) for backend in backends)
             assert counts == ([0, 0, 6] if app is own else [2, 2, 2])
             assert ("__VCAP_ID__" in app.jar) == (app is own)

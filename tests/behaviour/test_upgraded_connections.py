@@ -258,15 +258,9 @@ def test_whoever_reads_slowly_holds_back_the_other_side(make_yard: MakeYard, slo
 
 def settled(router: RouterProcess) -> bool:
     """Has the router used no processor time for a moment?"""
-    used = cpu(router)
+    used = router.cpu_seconds()
     select.select([], [], [], 0.2)
-    return cpu(router) - used <= 2
-
-
-def cpu(router: RouterProcess) -> int:
-    """Clock ticks."""
-    with open(f"/proc/{router.pid}/stat") as file:
-        return sum(int(field) for field in file.read().rsplit(")", 1)[1].split()[11:13])
+    return router.cpu_seconds() - used < 0.03
 
 
 def test_an_idle_websocket_costs_little_memory(make_yard: MakeYard) -> None:

@@ -16,6 +16,9 @@ from tests.support.backend import EchoBackend
 from tests.support.nats import NatsConnection
 from tests.support.router import RouterProcess, wait_until
 
+SETTLE_SECONDS = 30.0
+"""Thousands of messages may be on their way."""
+
 _numbers = itertools.count(1)
 
 
@@ -83,7 +86,7 @@ class Registrar:
         marker = unique_host("settled.invalid")
         body = message(marker, backend=9)
         self._nats.publish("router.register", json.dumps(body).encode())
-        wait_until(lambda: marker in self._router.routes(), f"the router to take in {marker}")
+        wait_until(lambda: marker in self._router.routes(), f"the router to take in {marker}", SETTLE_SECONDS)
         self._router.settle_workers()
         self._nats.publish("router.unregister", json.dumps(body).encode())
 

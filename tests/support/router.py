@@ -120,6 +120,11 @@ class RouterProcess:
         """How many processes serve: what one keeps for itself, such as connections to backends, may be there so many times."""
         return max(1, int(self.config.get("workers", 0)))
 
+    @property
+    def tries(self) -> int:
+        """New connections of which one is sure to reach a given worker: the kernel spreads them by chance."""
+        return 1 if self.width == 1 else 30
+
     def processes(self) -> list[int]:
         """The ids of all that are left of everything that was started."""
         return [pid for group in self._groups for pid in alive_in(group)]
@@ -127,6 +132,21 @@ class RouterProcess:
     def workers(self) -> list[int]:
         """The ids of all that are left but for the one that was started last: workers, spares, orphans."""
         return [pid for pid in self.processes() if self._process is None or pid != self._process.pid]
+
+    def crew(self) -> list[int]:
+        """The ids of all, once nobody is on its way any more: each worker serves, and another one stands by."""
+        if self.config.get("workers"):
+            wait_until(lambda: len(self._alive("worker-serving")) == self.width and self.spares(), "every worker, and a spare")
+        return self.processes()
+
+    def spares(self) -> set[int]:
+        """Workers that stand ready to take another's place."""
+        return self._alive("worker-standing-by") - self._alive("worker-serving")
+
+    def _alive(self, event: str) -> set[int]:
+        """The processes of which the supervisor's log says this, and which are there."""
+        said = {json.loads(line)["data"]["pid"] for line in self.stdout.splitlines() if f'"{event}"' in line}
+        return said & set(self.workers())
 
     def _assert_nobody_left(self) -> None:
         """What a router that has ended leaves behind. Orphans of one that was killed before are its successor's to dismiss."""
@@ -190,7 +210,9 @@ class RouterProcess:
             now = self.metric_values("config_reloads")
             return {key: value - before.get(key, 0) for key, value in now.items() if value > before.get(key, 0)}
 
-        return wait_until(grown, "a reload to be counted in config_reloads")
+        results = wait_until(grown, "a reload to be counted in config_reloads")
+        self.settle_workers()  # the scrape that showed it may have asked a worker before
+        return results
 
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
@@ -295,18 +317,18 @@ class RouterProcess:
             return client.request("127.0.0.1", target, headers=[("Connection", "close"), *(headers or [])])
 
     def resident_kib(self) -> int:
-        """Resident memory, from the kernel."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1])
+        """Resident memory of all its processes, from the kernel; what they share counts once for each."""
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in self.crew()]
+        return sum(int(line.split()[1]) for status in statuses for line in status.splitlines() if line.startswith("VmRSS:"))
 
     def cpu_seconds(self) -> float:
-        """Processor time it has used so far, in user and kernel mode."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time that all its processes have used so far, in user and kernel mode."""
+        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.crew()]
+        return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
-        """How many descriptors it holds."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """How many descriptors all its processes hold."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.crew())
 
     # Within
 

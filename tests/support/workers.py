@@ -1,6 +1,5 @@
 """A router with workers as a test sees it: which worker has a connection, and one connection to each."""
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -54,11 +53,7 @@ def client_of_each(router: RouterProcess, host: str, count: int = 2) -> Iterator
 
 def stands_by(router: RouterProcess) -> None:
     """Wait until a worker stands ready to take another's place."""
-
-    def ready() -> set[int]:
-        return (_said(router, "worker-standing-by") - _said(router, "worker-serving")) & set(router.workers())
-
-    wait_until(ready, "a worker that stands by")
+    wait_until(router.spares, "a worker that stands by")
 
 
 def is_whole(router: RouterProcess) -> None:
@@ -66,8 +61,3 @@ def is_whole(router: RouterProcess) -> None:
     wait_until(lambda: router.metric("workers_serving") == router.width, "all workers to serve")
     stands_by(router)
     wait_until(lambda: router.metric("connections_open") == 0, "all connections to end")
-
-
-def _said(router: RouterProcess, event: str) -> set[int]:
-    """The processes of which the supervisor's log says this."""
-    return {json.loads(line)["data"]["pid"] for line in router.stdout.splitlines() if f'"{event}"' in line}
