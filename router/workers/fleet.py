@@ -3,7 +3,8 @@
 Promise: `count` of them serve, each in a slot of its own, and one more stands ready with everything loaded, so that a dead one's
 place is taken within a moment. Who says nothing for STUCK_SECONDS, or does not begin within START_SECONDS, is killed; where
 workers die as soon as they begin, the next ones are started ever later, up to BACKOFF_SECONDS. A slot is given away only when
-the process that had it has gone. Refuses to know what workers are told (supervisor.py) and what they serve.
+the process that had it has gone. No more load at a time than there are cores, so that the first ones serve early however many
+are wanted. Refuses to know what workers are told (supervisor.py) and what they serve.
 
 Source: pidfd_open(2): the end of a child without a signal handler, which libraries and event loops have opinions about.
 """
@@ -36,6 +37,8 @@ BACKOFF_SECONDS: Final = 30.0
 END_SECONDS: Final = 7.0
 """For a worker to end by itself: its connections have one second, each of its logs two."""
 
+LOADING: Final = max(2, len(os.sched_getaffinity(0)))
+"""So many load at a time: more would only make each other late."""
 UNSERVED_SECONDS: Final = 5.0
 """So long a slot may be without anybody who serves before others get what comes for it."""
 MOST_SAID: Final = 32 * 1024 * 1024
@@ -123,8 +126,8 @@ class Fleet:
         return sum(member.serving and not member.ending for member in self)
 
     def start(self) -> None:
-        """All; the one that stands ready comes when they serve. Raises OSError."""
-        for _ in range(self._count):
+        """All, one after the other; the one that stands ready comes when they serve. Raises OSError."""
+        for _ in range(min(self._count, LOADING)):
             self._spawn()
         self._look_later()
 
@@ -193,6 +196,8 @@ class Fleet:
                 understood = not member.ready
                 member.ready = True
                 self._fill()
+                if len(self._members) < self._count:
+                    self._spawn_soon(0.0)
                 if member.slot is None:
                     self._log.info("worker-standing-by", worker=member.number, pid=member.process.pid)
             case Alive():
@@ -270,9 +275,11 @@ class Fleet:
 
     def _spawn_missing(self) -> None:
         self._spawning = None
+        if self._ending:
+            return
         wanted = self._count + (self.serving == self._count)  # the one that stands ready waits until all others serve
         try:
-            while len(self._members) < wanted:
+            while len(self._members) < wanted and sum(not member.ready for member in self._members.values()) < LOADING:
                 self._spawn()
         except OSError as error:
             self._log.error("worker-not-started", error=error, next_in_seconds=LOOK_SECONDS)

@@ -3,7 +3,8 @@
 Promise: before the first of a place's sockets is bound, nobody else has that place: two routers never share a port unnoticed,
 only a successor shares it with the workers that it takes over from. The sockets outlive their worker: what waits in a
 dead one's backlog is its replacement's, but where one is so long in coming that the others get all meanwhile. One that systemd
-passed is every worker's. Refuses to know who listens with them.
+passed is every worker's. The first worker's sockets listen from the start, so that the port is taken; those of the others
+from `listen` on, so that nobody waits at one whose worker is long in coming. Refuses to know who listens with them.
 
 Source: socket(7) SO_REUSEPORT: all who share must have the same user id, and all must ask for it. Linux's tcp(7) sockets stay
 bound when a shutdown ends their listening, in every process that has them.
@@ -39,7 +40,8 @@ class Ports:
 
     def prepare(self, wanted: Iterable[Place], inherited: MutableMapping[int, socket.socket], *, over: bool = False) -> Bound:
         """The sockets of places that are not held yet; of `inherited` what is used is taken. `over`: workers without a supervisor
-        still have them, and the kernel gives these none before `listen`. Raises OSError, and none is left open then.
+        still have them, and the kernel gives not even the first of these any before `listen`. Raises OSError, and none is left
+        open then.
         """
         bound: dict[Place, Sequence[socket.socket]] = {}
         new = [place for place in wanted if place not in self._held]
@@ -57,7 +59,7 @@ class Ports:
             bind(*place, listening=False).close()
         bound: list[socket.socket] = []
         try:
-            bound.extend(bind(*place, shared=True, listening=not over) for _ in range(self._workers))
+            bound.extend(bind(*place, shared=True, listening=slot == 0 and not over) for slot in range(self._workers))
         except OSError:
             discard({place: bound})
             raise

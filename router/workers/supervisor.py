@@ -183,7 +183,6 @@ class Supervisor:
         """Workers without a supervisor serve on until these know the routes, and serve."""
         if self._taking_over:
             await self._healthy.wait()
-            self._ports.listen()
             self._accept()
         await self._all_serve.wait()
         self._rendezvous.dismiss()
@@ -222,6 +221,8 @@ class Supervisor:
             member.say(Adopt(following.generation))
         if following.bound is not None:
             self._ports.adopt(following.wanted, following.bound)
+            for member in self._told if self._accepting else ():
+                self._ports.listen(member.slot or 0)
 
     async def drain(self, seconds: float) -> bool:
         self._ports.close()

@@ -39,6 +39,7 @@ def _files(pid: int) -> set[str]:
 @contextmanager
 def client_of_each(router: RouterProcess, host: str, count: int = 2) -> Iterator[dict[int, Client]]:
     """An open connection to each worker, by its process id; each has had one answer."""
+    all_serve(router)
     with ExitStack() as stack:
         found: dict[int, Client] = {}
         for _ in range(ATTEMPTS):
@@ -51,6 +52,11 @@ def client_of_each(router: RouterProcess, host: str, count: int = 2) -> Iterator
         raise AssertionError(f"{ATTEMPTS} connections reached only the workers {sorted(found)}")
 
 
+def all_serve(router: RouterProcess) -> None:
+    """Wait until every worker has its share of new connections."""
+    wait_until(lambda: router.metric("workers_serving") == router.width, "all workers to serve")
+
+
 def stands_by(router: RouterProcess) -> None:
     """Wait until a worker stands ready to take another's place."""
     wait_until(router.spares, "a worker that stands by")
@@ -58,6 +64,6 @@ def stands_by(router: RouterProcess) -> None:
 
 def is_whole(router: RouterProcess) -> None:
     """Wait until all workers serve, another one stands by, and the clients of before are gone."""
-    wait_until(lambda: router.metric("workers_serving") == router.width, "all workers to serve")
+    all_serve(router)
     stands_by(router)
     wait_until(lambda: router.metric("connections_open") == 0, "all connections to end")

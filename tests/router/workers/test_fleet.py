@@ -102,9 +102,11 @@ class Yard:
         self.mode = mode
         self.master = Master()
         self.log = Log()
+        self.loading: list[int] = []
         self.fleet = Fleet(asyncio.get_running_loop(), cast("Logger", self.log), count, self.master)
 
     def started(self, descriptor: int, preload: Sequence[str]) -> subprocess.Popen[bytes]:
+        self.loading.append(sum(not member.ready for member in self.fleet._members.values()))
         words = [sys.executable, "-I", "-S", "-c", PROGRAM, str(descriptor), self.mode]
         return subprocess.Popen(words, pass_fds=(descriptor,))
 
@@ -138,6 +140,14 @@ async def test_as_many_serve_as_are_wanted_and_one_stands_ready(monkeypatch: pyt
         assert {member.slot for member in one.fleet} == {0, 1}
         assert len(one.pids) == 3
         assert one.master.heard.count(Serving()) == 2
+
+
+async def test_few_load_at_a_time_however_many_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one serves as early as if it were alone."""
+    monkeypatch.setattr(fleet_module, "LOADING", 1)
+    async with yard(monkeypatch, 4) as one:
+        await until(lambda: one.fleet.serving == 4 and one.spare, "the workers and the spare")
+        assert one.loading == [0] * 5
 
 
 async def test_a_killed_one_is_replaced_by_the_one_that_stands_ready(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,10 +226,10 @@ async def test_one_that_says_what_no_worker_says_is_killed(monkeypatch: pytest.M
 async def test_a_slot_that_nobody_takes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever connects there would wait in vain; while another serves, that is not to be."""
     monkeypatch.setattr(fleet_module, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(fleet_module, "UNSERVED_SECONDS", 0.2)
     async with yard(monkeypatch) as one:
         spare = await until(lambda: one.spare, "the workers and the spare")
         assert one.master.left == set()
+        monkeypatch.setattr(fleet_module, "UNSERVED_SECONDS", 0.2)
         one.mode = "dies"
         victim = next(iter(one.fleet))
         for member in (spare, victim):

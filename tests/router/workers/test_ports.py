@@ -37,6 +37,7 @@ def test_each_worker_has_a_socket_of_its_own(ports: Ports, place: Place) -> None
 def test_connections_reach_every_socket(ports: Ports, place: Place) -> None:
     """The kernel spreads them."""
     ports.adopt([place], ports.prepare([place], {}))
+    ports.listen()
     for sock in (ports.of(0)[place], ports.of(1)[place]):
         sock.setblocking(False)
     reached = set()
@@ -51,9 +52,24 @@ def test_connections_reach_every_socket(ports: Ports, place: Place) -> None:
     assert reached == {0, 1}
 
 
+def test_nobody_waits_at_a_socket_whose_worker_does_not_serve_yet(ports: Ports, place: Place) -> None:
+    """From the start the first one has all, and nobody else gets the port; the others get their share when they listen."""
+    ports.adopt([place], ports.prepare([place], {}))
+    first, second = ports.of(0)[place], ports.of(1)[place]
+    first.setblocking(False)
+    for _ in range(32):
+        with socket.create_connection(place):
+            first.accept()[0].close()
+    with pytest.raises(OSError, match="in use"):
+        bind(*place)
+    ports.listen(1)
+    assert second.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+
+
 def test_what_rests_gets_nothing_until_it_listens_again(ports: Ports, place: Place) -> None:
     """The others get all, and nobody else gets the port meanwhile."""
     ports.adopt([place], ports.prepare([place], {}))
+    ports.listen()
     first, second = ports.of(0)[place], ports.of(1)[place]
     for sock in (first, second):
         sock.setblocking(False)

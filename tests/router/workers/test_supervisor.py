@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -131,6 +132,23 @@ async def test_who_begins_is_told_everything_before_it_may_accept(tmp_path: Path
         one.supervisor.open()
         wanted = [Begin, Sockets, Prepare, Adopt, HealthIs, Seek, Routes, Open]
         assert wanted == one.told(0) == one.told(1)
+
+
+async def test_ports_listen_for_whoever_serves(tmp_path: Path) -> None:
+    """From the start for one; for the others when they are told to accept, and then on the ports of a reload too."""
+
+    def listening(one: Office, slot: int) -> set[int]:
+        socks = one.supervisor._ports.of(slot).values()
+        return {sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for sock in socks}
+
+    async with office(tmp_path) as one:
+        await one.start()
+        assert (listening(one, 0), listening(one, 1)) == ({1}, {0})
+        one.supervisor.open()
+        assert (listening(one, 0), listening(one, 1)) == ({1}, {1})
+        await one.prepare(one.config.model_copy(update={"port": free_port()}), "", "")
+        one.supervisor.adopt()
+        assert (listening(one, 0), listening(one, 1)) == ({1}, {1})
 
 
 async def test_workers_are_told_no_secret_of_the_supervisors(tmp_path: Path) -> None:
