@@ -5,8 +5,11 @@ The shared router knows one open domain and two mTLS domains. Tests register hos
 NATS, makes its own with `make_router` and `make_nats`.
 """
 
+import gc
+import os
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +40,25 @@ def pytest_configure(config: pytest.Config) -> None:
     router_process.WORKERS = config.getoption("--workers")
     router_process.WITHOUT_UVLOOP = config.getoption("--loop") == "asyncio"
     _hear_signals()
+    _keep_bytecode(config.rootpath / ".pytest_cache" / "bytecode")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The collected tests live as long as the session: the collector need not look at them again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _keep_bytecode(directory: Path) -> None:
+    """Where Python is to write none beside the sources, every router would compile its own anew, and every worker all tests."""
+    if sys.dont_write_bytecode:
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(directory)
+        os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(directory)}
 
 
 def _hear_signals() -> None:
