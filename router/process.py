@@ -35,8 +35,10 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def tune_collector() -> None:
-    """What lives as long as the process need not be looked at again; short-lived values die by their count."""
+    """What lives as long as the process need not be looked at again; short-lived values die by their count. The collector works
+    from here on: whoever starts a process disables it, since what is imported and built stays."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(GC_ALLOCATIONS, 20, 50)
 
 

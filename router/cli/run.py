@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import resource
 import sys
 from functools import partial
@@ -42,10 +43,18 @@ def _plane(path: Path, config: Config) -> MakePlane:
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit status: 0 after a drain or a stop, 1 for a configuration that does not load or a drain that took too long."""
+    gc.disable()  # until `tune_collector`
+    try:
+        return _run(arguments.config)
+    finally:
+        gc.enable()
+
+
+def _run(path: Path) -> int:
     from registry.problems import render
     from router.config.load import load
 
-    loaded = load(arguments.config)
+    loaded = load(path)
     if loaded.config is None:
         findings = (render(problem, "error") for problem in loaded.problems)
         print("Error loading config", *findings, sep="\n", file=sys.stderr)
@@ -58,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     _raise_descriptor_limit()
 
     async def main() -> int:
-        app = App(arguments.config, config, warnings, asyncio.get_running_loop(), _plane(arguments.config, config))
+        app = App(path, config, warnings, asyncio.get_running_loop(), _plane(path, config))
         tune_collector()
         return await app.run()
 

@@ -16,7 +16,8 @@ from identity.caller import Guid
 from router.config.pem import RequiredCertificates, Revocations
 from router.config.scalars import Bool, GuidText, Pattern
 
-STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+"""Of every model. Only what is asked to validate is built, with all that it consists of: parts by themselves never are."""
 
 XfccMode: TypeAlias = Literal["sanitize_set", "forward", "always_forward"]
 XfccFormat: TypeAlias = Literal["raw", "envoy"]
