@@ -1,7 +1,7 @@
 """Registrations over a real NATS, as an app's emitter sends them, and the wait until a router has them.
 
 The wait is a marker: a route registered last on the same connection. NATS keeps the order of one publisher
-and the router applies messages in order, so when /routes shows the marker, everything published before it has
+and the router applies messages in order, so when it knows the marker, everything published before it has
 been dealt with, be it a new route, other options, an unregistration or a message that was dropped.
 """
 
@@ -85,10 +85,10 @@ class Registrar:
         """Return when the router has dealt with everything published here so far."""
         marker = unique_host("settled.invalid")
         body = message(marker, backend=9)
-        self._nats.publish("router.register", json.dumps(body).encode())
-        wait_until(lambda: marker in self._router.routes(), f"the router to take in {marker}", SETTLE_SECONDS)
+        self._nats.publish("router.register", json.dumps(body).encode(), flush=False)
+        wait_until(lambda: self._router.has_route(marker), f"the router to take in {marker}", SETTLE_SECONDS)
         self._router.settle_workers()
-        self._nats.publish("router.unregister", json.dumps(body).encode())
+        self._nats.publish("router.unregister", json.dumps(body).encode(), flush=False)
 
     def request(self, subject: str, data: bytes = b"") -> bytes:
         """The answer to a request."""
