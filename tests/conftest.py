@@ -5,7 +5,9 @@ The shared router knows one open domain and two mTLS domains. Tests register hos
 NATS, makes its own with `make_router` and `make_nats`.
 """
 
+import contextlib
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -44,10 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """The collected tests live as long as the session: the collector need not look at them again and again."""
     gc.disable()
     try:
+        if session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+            _import_in_turn(session.config.rootpath)
         return (yield)
     finally:
         gc.freeze()
@@ -59,6 +63,17 @@ def _keep_bytecode(directory: Path) -> None:
     if sys.dont_write_bytecode:
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(directory)
         os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(directory)}
+
+
+def _import_in_turn(root: Path) -> None:
+    """Workers that went through all the tests in step would each compile every one: each begins elsewhere, and finds the bytecode
+    of what others began with. What fails to be imported is for pytest to say."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    files = sorted((root / "tests").rglob("test_*.py"))
+    start = len(files) * number // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    for file in files[start:] + files[:start]:
+        with contextlib.suppress(Exception):
+            importlib.import_module(".".join(file.relative_to(root).with_suffix("").parts))
 
 
 def _hear_signals() -> None:
