@@ -54,6 +54,11 @@ def typed(name: str, kind: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "typed_config": {"@type": f"{_EXTENSIONS}.{kind}", **more}}
 
 
+def access_log(file: Path) -> dict[str, Any]:
+    """A line for each request, or for each connection, in batches."""
+    return typed("envoy.access_loggers.file", "access_loggers.file.v3.FileAccessLog", path=str(file))
+
+
 def start(directory: Path, config: str) -> "subprocess.Popen[bytes]":
     """Start it in the foreground. FileNotFoundError where it is not installed."""
     path = program("envoy")
@@ -125,7 +130,7 @@ def _manager(name: str, log: Path, *, certificate: bool = False) -> dict[str, An
         common_http_protocol_options={"idle_timeout": _IDLE},
         stream_idle_timeout=_IDLE,
         upgrade_configs=[{"upgrade_type": "websocket"}],
-        access_log=[typed("envoy.access_loggers.file", "access_loggers.file.v3.FileAccessLog", path=str(log))],
+        access_log=[access_log(log)],
         http_filters=[typed("envoy.filters.http.router", "filters.http.router.v3.Router")],
         route_config={"name": name, "virtual_hosts": [host]},
         **more,

@@ -1,4 +1,6 @@
-"""Peers of passthrough: by SNI, as Vestibule does it, one worker. HAProxy may `splice` where it likes."""
+"""Peers of passthrough: by SNI, as Vestibule does it, one worker, a line in the access log for each connection (HAProxy writes it
+at once, the others in batches). HAProxy may `splice` where it likes.
+"""
 
 import subprocess
 from collections.abc import Callable, Mapping
@@ -19,7 +21,10 @@ def _start_envoy(directory: Path, ports: Mapping[int, int]) -> "subprocess.Popen
     listeners = []
     for listen, backend in ports.items():
         kind = "filters.network.tcp_proxy.v3.TcpProxy"
-        proxy = envoy.typed("envoy.filters.network.tcp_proxy", kind, stat_prefix=str(backend), cluster=str(backend))
+        log = [envoy.access_log(directory / "access.log")]
+        proxy = envoy.typed(
+            "envoy.filters.network.tcp_proxy", kind, stat_prefix=str(backend), cluster=str(backend), access_log=log
+        )
         chain = {"filter_chain_match": {"server_names": [HOST]}, "filters": [proxy]}
         listeners.append(envoy.listener(listen, listener_filters=[inspector], filter_chains=[chain]))
     return envoy.start(directory, envoy.main(listeners, {str(backend): backend for backend in ports.values()}))
@@ -35,8 +40,11 @@ _HAPROXY = f"""global
  nbthread 1
  maxconn {MAX_CONNECTIONS}
  maxpipes 500
+ log stdout format raw local0
 defaults
  mode tcp
+ log global
+ option tcplog
  option splice-auto
  timeout connect 5s
  timeout client 300s
