@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from router.l4.dispatch import Choice, Passthrough, PlainHttp, Refuse, Terminate, dispatch, reads_hello
 from router.l4.listeners import ListenerPlan, ProxyTrust
@@ -83,16 +83,29 @@ class Connections:
         self._loop = loop
         self._metrics = metrics
         self._log = log
-        self._tasks: dict[asyncio.Task[None], Arrival] = {}
+        self._tasks: dict[asyncio.Task[bool], Arrival] = {}
+        self._emptied: asyncio.Future[None] | None = None  # somebody waits until nothing is passed through any more
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(self._waited_for()) + len(self._l4.passages)
 
     def accept(self, sock: socket.socket, address: str, port: int, listener: Listener) -> None:
-        """Start the story of an admitted socket. Called by the listener."""
+        """Start the story of an admitted socket. Called by the listener.
+
+        Whoever is passed through, and has said by now to whom, needs no task for it.
+        """
         arrival = Arrival(sock, (address, port), listener, self._loop, self._wheel, self._edges)
         self._metrics.connections_accepted.labels(listener.name).value += 1
-        task = self._loop.create_task(self._serve(arrival))
+        try:
+            plan = self._plan_of(arrival)
+            choice = self._choose_at_once(arrival, plan)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this connection alone
+            self._end(arrival, error)
+            return
+        if type(choice) is Passthrough:
+            self._l4.pass_on(arrival, choice.route, choice.server_name, self._leave)
+            return
+        task = self._loop.create_task(self._serve(arrival, plan, choice))
         self._tasks[task] = arrival
         task.add_done_callback(self._done)
 
@@ -107,46 +120,74 @@ class Connections:
 
     def abort(self) -> None:
         """End every connection now."""
-        for task in self._all():
+        for task in self._waited_for():
             task.cancel()
+        for passage in list(self._l4.passages):
+            passage.end("drained")
 
     async def wait_closed(self, until: float) -> bool:
         """True when every connection has ended before `until` (seconds of the loop's clock)."""
-        while (tasks := self._all()) and (left := until - self._loop.time()) > 0:
-            await asyncio.wait(tasks, timeout=left)
-        return not tasks
+        while len(self) and (left := until - self._loop.time()) > 0:
+            if self._l4.passages and self._emptied is None:
+                self._emptied = self._loop.create_future()
+            passages = [] if self._emptied is None else [self._emptied]
+            await asyncio.wait([*self._waited_for(), *passages], timeout=left)
+        return not len(self)
 
-    def _all(self) -> list[asyncio.Task[None]]:
+    def _waited_for(self) -> list[asyncio.Task[Any]]:
         inside = self._l7.inside if self._l7 is not None else ()
         return [*self._tasks, *inside]
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[bool]) -> None:
         arrival = self._tasks.pop(task)
+        if task.cancelled():
+            self._end(arrival)
+        elif (error := task.exception()) is not None or not task.result():
+            self._end(arrival, error)
+
+    def _end(self, arrival: Arrival, error: BaseException | None = None) -> None:
+        """Nobody serves it any more. A refusal is counted, what the kernel says of a peer's end is no news, and all else is a
+        fault of ours.
+        """
+        if isinstance(error, Refused):
+            self._metrics.connections_refused.labels(error.reason).inc()
+            arrival.reset()
+        elif error is not None and not isinstance(error, OSError):
+            self._log.error("connection-failed", error=type(error).__name__, detail=str(error), remote=spelt(arrival.client))
+            self._metrics.internal_errors.inc()
         arrival.close()
+        self._leave(arrival)
+
+    def _leave(self, arrival: Arrival) -> None:
+        """Its socket is closed: whoever counted it counts it out."""
         arrival.listener.budget.leave(arrival.peer[0])
         if arrival.counted is not None:
             arrival.counted.leave(arrival.client[0])
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("connection-failed", error=type(error).__name__, detail=str(error), remote=spelt(arrival.client))
-            self._metrics.internal_errors.inc()
+        if self._emptied is not None and not self._l4.passages:
+            self._emptied.set_result(None)
+            self._emptied = None
 
-    async def _serve(self, arrival: Arrival) -> None:
+    async def _serve(self, arrival: Arrival, plan: ListenerPlan, choice: Choice | None) -> bool:
+        """What takes time: the rest of what has to be known, where `choice` is None, then the door. True: it is passed through,
+        and not over.
+        """
         try:
-            await self._receive(arrival, self._plan_of(arrival))
+            self._await_at_the_door(arrival, plan)
+            if choice is None:
+                choice = await self._choose(arrival, plan)
+            return await self._through(arrival, plan, choice)
         except Refused as refused:
-            await self._refuse(arrival, refused)
-        except (OSError, TimeoutError):
-            arrival.close()
+            if refused.alert and not arrival.closed:
+                await self._say_last(arrival, refused.alert)
+            raise
         finally:
             self._doorstep.leave(arrival)
 
-    async def _receive(self, arrival: Arrival, plan: ListenerPlan) -> None:
-        """To the door, and through it."""
-        choice = await self._choose(arrival, plan)
+    async def _through(self, arrival: Arrival, plan: ListenerPlan, choice: Choice) -> bool:
         match choice:
             case Passthrough(route):
-                self._doorstep.leave(arrival)
-                await self._l4.serve(arrival, route, choice.server_name)
+                self._l4.pass_on(arrival, route, choice.server_name, self._leave)
+                return True
             case Terminate(hello) if self._l7 is not None:
                 await self._l7.serve_tls(arrival, hello)
             case PlainHttp() if self._l7 is not None:
@@ -156,6 +197,13 @@ class Connections:
                 raise Refused(reason, _alert_for(reason) if plan.kind == "ssl_port" else b"")
             case _:
                 raise Refused("l7_disabled")
+        return False
+
+    def _await_at_the_door(self, arrival: Arrival, plan: ListenerPlan) -> None:
+        """Who has still to show something stands on the doorstep meanwhile."""
+        waits = reads_hello(plan.kind) or plan.proxy is not None
+        if waits and self._doorstep.enter(arrival, self._live.limits.max_handshakes):
+            self._metrics.connections_shed.labels("max_handshakes").inc()
 
     def _plan_of(self, arrival: Arrival) -> ListenerPlan:
         plan = self._live.plans.get(arrival.listener.name)
@@ -163,21 +211,29 @@ class Connections:
             raise Refused("listener_gone")
         return plan
 
+    # ---- everything that is asked before a door opens, in this order: who, from where, for what
+
+    def _choose_at_once(self, arrival: Arrival, plan: ListenerPlan) -> Choice | None:
+        """By what is here already; None: a PROXY header, or the rest of a hello, is still to come."""
+        if plan.proxy is not None:
+            return None
+        self._pass_the_firewall(arrival, plan)
+        if not reads_hello(plan.kind):
+            return self._dispatch(plan, None)
+        hello = parse_client_hello(arrival.look(self._live.limits.hello_bytes))
+        return None if hello is None else self._dispatch(plan, hello)
+
     async def _choose(self, arrival: Arrival, plan: ListenerPlan) -> Choice:
-        """Everything that is asked before a door opens, in this order: who, from where, for what."""
-        reads = reads_hello(plan.kind)
-        if (reads or plan.proxy is not None) and self._doorstep.enter(arrival, self._live.limits.max_handshakes):
-            self._metrics.connections_shed.labels("max_handshakes").inc()
+        """By what has to be waited for."""
         if plan.proxy is not None:
             await self._hear_of_the_client(arrival, plan.proxy)
             self._count_the_client(arrival, self._live.clients(plan))
-        self._pass_the_firewall(arrival, plan)
-        hello = None
-        if reads:  # it nearly always came with the connection
-            hello = parse_client_hello(arrival.look(self._live.limits.hello_bytes)) or await self._peek_hello(arrival)
-        terminates = self._terminates if self._l7 is not None else None
-        choice = dispatch(plan.kind, plan.port, hello, self._live.table, terminates)
-        if reads:
+            self._pass_the_firewall(arrival, plan)
+        return self._dispatch(plan, await self._peek_hello(arrival) if reads_hello(plan.kind) else None)
+
+    def _dispatch(self, plan: ListenerPlan, hello: ClientHello | Malformed | None) -> Choice:
+        choice = dispatch(plan.kind, plan.port, hello, self._live.table, self._terminates if self._l7 is not None else None)
+        if hello is not None:
             self._metrics.hellos.labels(plan.name, _outcome(choice)).value += 1
         return choice
 
@@ -248,17 +304,13 @@ class Connections:
             raise Refused("peer_left")
         return data
 
-    async def _refuse(self, arrival: Arrival, refused: Refused) -> None:
-        """End a connection that nobody serves. The reason goes to the metrics, at most an alert to the client."""
-        self._metrics.connections_refused.labels(refused.reason).inc()
-        if not refused.alert or arrival.closed:
-            arrival.reset()
-            return
+    async def _say_last(self, arrival: Arrival, alert: bytes) -> None:
+        """An alert, and the end."""
         stream = Stream(arrival.detach(), self._loop, self._wheel)
         try:
-            await stream.send(refused.alert, self._loop.time() + 1.0)
+            await stream.send(alert, self._loop.time() + 1.0)
             await stream.linger()
-        except (OSError, TimeoutError):
+        except OSError:
             pass
         finally:
             stream.reset()

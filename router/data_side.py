@@ -77,7 +77,7 @@ class DataSide:
         self.listening = Listening(loop, self._connections.accept, metrics, lambda: self._live.limits.accept_pause, counters)
         self._flusher = loop.call_later(FLUSH_SECONDS, self._flush)
         metrics.connections_open.source = lambda: len(self._connections)
-        metrics.l4_open.source = lambda: len(self._l4.relays)
+        metrics.l4_open.source = lambda: len(self._l4.passages)
         metrics.access_log_dropped.source = lambda: self._access_log.dropped
 
     def _make_l7(self, config: Config, process: Process, seam: L7Seam, doorstep: Doorstep, health: Health) -> L7Data:
@@ -121,14 +121,14 @@ class DataSide:
         True: it was all.
         """
         upgrades = list(self._l7.relays) if self._l7 is not None else []
-        passed_through = list(self._l4.relays)
+        passed_through = list(self._l4.passages)
         if not upgrades and not passed_through:
             return False
         self._log.info("relays-drained", upgrades=len(upgrades), passed_through=len(passed_through))
         for upgrade in upgrades:
             upgrade.end("drained")
-        for relay in passed_through:
-            relay.end("drained")
+        for passage in passed_through:
+            passage.end("drained")
         return await self._connections.wait_closed(self._loop.time() + DRAINED_SECONDS)
 
     async def stop(self) -> None:

@@ -1,8 +1,12 @@
-"""One new backend connection of the L4 door.
+"""One new backend connection of the L4 door, from its first packet until it has taken the first bytes.
 
-Promise: a connected, non-blocking socket that the relay's edges watch already, or DialError with a bounded reason, within the
-deadline. An address costs no look-up; a name costs one in a thread. Refuses to know: TLS, endpoints and registrations (those
-are `backend/dial.py`'s), and which backend is tried next.
+Promise: a connected, non-blocking socket that the edges watch already and that has taken what was to be said first, or a
+DialError with a bounded reason, within the deadline. Whoever is refused, late or given up leaves nothing behind. An address costs
+no look-up; a name costs one in a thread. Refuses to know: TLS, endpoints and registrations (those are `backend/dial.py`'s), and
+which backend is tried next.
+
+The first bytes are sent as soon as the kernel takes them, which tells that the connection stands: a backend nearby has taken them
+before anybody could have been told so. Source: connect(2), RFC 9293 section 3.9.1.2 (SEND before ESTABLISHED).
 """
 
 from __future__ import annotations
@@ -10,17 +14,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
+from functools import lru_cache
 from socket import SocketType
-from typing import Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 from router.l4.relay import Plumbing
+from router.net.deadline import NEVER, Timed
 from router.net.edges import ENDED, WRITABLE
-from router.net.gate import Gate
 
 # Plain numbers and the plain socket: the names of the standard library are enumerations, each use of which costs a look-up.
 _TCP: Final = int(socket.IPPROTO_TCP)
+_NODELAY: Final = int(socket.TCP_NODELAY)
 _SOCKET: Final = int(socket.SOL_SOCKET)
-_STREAM: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+_KEEPALIVE: Final = int(socket.SO_KEEPALIVE)
+_STREAM: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
 _OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
 """What this machine lacks (descriptors, memory, local ports) says nothing about a backend."""
@@ -35,72 +43,155 @@ class DialError(Exception):
         self.detail = detail
 
 
-class Dialed(NamedTuple):
-    """A connected socket, and the events that the edges have told of it."""
-
-    sock: SocketType
-    told: int
+Opening: TypeAlias = Callable[[SocketType], bytes]
+"""What is said first, to this socket's other end. Raises OSError (ENOTCONN: the connection does not stand yet), DialError."""
 
 
-async def dial(plumbing: Plumbing, host: str, port: int, until: float) -> Dialed:
-    """Connect to `host` (a name, or an address without brackets) before `until` (seconds of the loop's clock).
+class Dial(Timed):
+    """One attempt. `told`: the edges so far; `taken`: how many of the first bytes the connection took, -1 before it stands."""
 
-    Raises DialError.
-    """
-    try:
-        family, address = _numeric(host, port) or await _look_up(plumbing.loop, host, port, until)
-        sock = SocketType(family, _STREAM)
+    __slots__ = ("_looking", "_opening", "_over", "_plumbing", "_sock", "taken", "told")
+
+    def __init__(self, plumbing: Plumbing, opening: Opening, over: Callable[[Dial, DialError | None], object]) -> None:
+        """`over` is called once if `begin` said that one has to wait; with what went wrong, if it did."""
+        self.deadline = NEVER  # a call less than `super().__init__`, for each connection
+        self.slot = None
+        self._plumbing = plumbing
+        self._opening = opening
+        self._over = over
+        self._looking: asyncio.Task[list[Any]] | None = None
+        self._sock: SocketType | None = None
+        self.told = 0
+        self.taken = -1
+
+    def begin(self, host: str, port: int, until: float) -> bool:
+        """Connect to `host` (a name, or an address without brackets) before `until` (seconds of the loop's clock).
+
+        True: connected. False: `over` will tell. Raises DialError.
+        """
+        known = _numeric(host, port)
+        if known is None:
+            self._look_up(host, port)
+        elif self._connect(*known):
+            return True
+        self._plumbing.wheel.arm(self, until)
+        return False
+
+    def end(self) -> None:
+        """Give up; nobody is told. Safe at any time, and twice."""
+        self._plumbing.wheel.forget(self)
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        if self._sock is not None:
+            self._plumbing.edges.drop(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+    def give(self) -> SocketType:
+        """The connected socket, for an owner who waits through the same edges."""
+        sock, self._sock = self._sock, None
+        assert sock is not None
+        return sock
+
+    def expire(self) -> None:
+        """The wheel says that the deadline has passed."""
+        self._fail(DialError("dial_timeout"))
+
+    def _connect(self, family: int, address: tuple[str, int]) -> bool:
+        """Does it stand already? Raises DialError."""
         try:
-            return Dialed(sock, await _connect(plumbing, sock, address, until))
-        except BaseException:
-            plumbing.edges.drop(sock.fileno())
-            sock.close()
+            sock = self._sock = SocketType(family, _STREAM)
+            sock.setsockopt(_TCP, _NODELAY, 1)
+            sock.setsockopt(_SOCKET, _KEEPALIVE, 1)
+            code = sock.connect_ex(address)
+            if code and code != errno.EINPROGRESS:
+                raise OSError(code, "connect")
+            edges = self._plumbing.edges
+            edges.watch(sock.fileno(), self._stirred)
+            if self._speak(sock):
+                return True
+            edges.await_room(sock.fileno())
+            return False
+        except OSError as error:
+            self.end()
+            raise _fault(error) from error
+        except DialError:
+            self.end()
             raise
-    except TimeoutError as error:
-        raise DialError("dial_timeout") from error
-    except OSError as error:
-        code = error.errno or 0
-        raise DialError("out_of_descriptors" if code in _OURS else "dial_failed", errno.errorcode.get(code, str(code))) from error
+
+    def _speak(self, sock: SocketType) -> bool:
+        """Has the connection taken its first bytes? Only one that stands does. Raises OSError, DialError."""
+        try:
+            self.taken = sock.send(self._opening(sock))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            return False
+        return True
+
+    def _stirred(self, events: int) -> None:
+        """Something changed at the socket."""
+        self.told |= events
+        sock = self._sock
+        if sock is None or self.taken >= 0 or not self.told & (WRITABLE | ENDED):
+            return
+        try:
+            if self.told & ENDED and (code := sock.getsockopt(_SOCKET, socket.SO_ERROR)):
+                raise OSError(code, "connect")
+            stands = self._speak(sock)
+        except OSError as error:
+            self._fail(_fault(error))
+        except DialError as error:
+            self._fail(error)
+        else:
+            if stands:
+                self._succeed()
+
+    def _look_up(self, host: str, port: int) -> None:
+        self._looking = self._plumbing.loop.create_task(_addresses(self._plumbing.loop, host, port))
+        self._looking.add_done_callback(lambda found: self._found(found, port))
+
+    def _found(self, found: asyncio.Task[list[Any]], port: int) -> None:
+        problem = None if found.cancelled() else found.exception()
+        if self._looking is not found:  # given up
+            return
+        self._looking = None
+        if problem is not None:
+            ours = isinstance(problem, OSError) and not isinstance(problem, socket.gaierror)
+            self._fail(_fault(problem) if ours else DialError("name_not_found", str(problem)))
+            return
+        family, _, _, _, address = found.result()[0]
+        try:
+            stands = self._connect(family, (str(address[0]), port))
+        except DialError as error:
+            self._fail(error)
+        else:
+            if stands:
+                self._succeed()
+
+    def _succeed(self) -> None:
+        self._plumbing.wheel.forget(self)
+        self._over(self, None)
+
+    def _fail(self, error: DialError) -> None:
+        self.end()
+        self._over(self, error)
 
 
+async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Any]:
+    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def _fault(error: BaseException) -> DialError:
+    code = (error.errno if isinstance(error, OSError) else None) or 0
+    return DialError("out_of_descriptors" if code in _OURS else "dial_failed", errno.errorcode.get(code, str(code)))
+
+
+@lru_cache(maxsize=4096)  # backends stand in the configuration
 def _numeric(host: str, port: int) -> tuple[int, tuple[str, int]] | None:
     if host[:1].isdigit() and host.replace(".", "").isdigit():
-        return socket.AF_INET, (host, port)
-    return (socket.AF_INET6, (host, port)) if ":" in host else None
-
-
-async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int, until: float) -> tuple[int, tuple[str, int]]:
-    try:
-        async with asyncio.timeout_at(until):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise DialError("name_not_found", str(error)) from error
-    family, _, _, _, address = found[0]
-    return family, (str(address[0]), port)
-
-
-async def _connect(plumbing: Plumbing, sock: SocketType, address: tuple[str, int], until: float) -> int:
-    """The events so far."""
-    sock.setsockopt(_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(_SOCKET, socket.SO_KEEPALIVE, 1)
-    code = sock.connect_ex(address)
-    told = 0
-    if code == errno.EINPROGRESS:
-        gate = Gate(plumbing.loop)
-
-        def stirred(events: int) -> None:
-            nonlocal told
-            told |= events
-            gate.open()
-
-        plumbing.edges.watch(sock.fileno(), stirred)
-        plumbing.wheel.arm(gate, until)
-        try:
-            while not told & (WRITABLE | ENDED):
-                await gate
-        finally:
-            plumbing.wheel.forget(gate)
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if told & ENDED else 0
-    if code:
-        raise OSError(code, "connect")
-    return told
+        return int(socket.AF_INET), (host, port)
+    return (int(socket.AF_INET6), (host, port)) if ":" in host else None

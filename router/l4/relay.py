@@ -7,8 +7,8 @@ once, also while nobody reads from or writes to the one who sent it. Over after 
 side, or `total` seconds in all. What did not end by itself is cut with a reset, so that nothing cut short looks whole.
 Refuses to know what the bytes are, and TLS: `net/relay.py` is the relay of connections that the router speaks on itself.
 
-No task and no buffer belongs to a relay: `run` suspends its caller once, and all that moves bytes is the callback of a
-descriptor. Source: splice(2), epoll(7); RFC 9293 sections 3.5.2 (reset) and 3.6.1 (half-close).
+No task and no buffer belongs to a relay: all that moves bytes is the callback of a descriptor. Source: splice(2), epoll(7);
+RFC 9293 sections 3.5.2 (reset) and 3.6.1 (half-close).
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import Callable
 from socket import SocketType
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from router.l4.pipes import PIPE_BYTES, Pipe, Pipes
 from router.net.deadline import NEVER, Timed, Wheel
 from router.net.edges import BROKEN, ENDED, READABLE, WRITABLE, Edges
 from router.net.relay import Ending
 from router.net.stream import CHUNK
+
+Over: TypeAlias = Callable[["SocketRelay", Ending], object]
 
 TURN_BYTES: Final = 1 << 20
 """Bytes that one way moves before the other connections have their turn."""
@@ -49,7 +52,7 @@ class Plumbing:
 class _Way:
     """One direction. `rest`, or the `inside` bytes of the pipe, were taken from the source and wait for the sink."""
 
-    __slots__ = ("blocked", "bulk", "drained", "inside", "moved", "over", "pipe", "rest", "sink", "source")
+    __slots__ = ("asked", "blocked", "bulk", "drained", "inside", "moved", "over", "pipe", "rest", "sink", "source")
 
     def __init__(self, source: SocketType, sink: SocketType) -> None:
         self.source = source
@@ -61,6 +64,7 @@ class _Way:
         self.bulk = False  # there was more than a buffer holds: what comes goes through a pipe
         self.drained = False  # the source has nothing more for now
         self.blocked = False  # the sink takes nothing more for now
+        self.asked = False  # the edges tell of the sink's room
         self.over = False
 
     def take(self, plumbing: Plumbing, *, ended: bool) -> int:
@@ -78,6 +82,11 @@ class _Way:
             self.bulk = size == CHUNK
             self.drained = size < CHUNK and not ended
         return size
+
+    def skip(self, buffer: memoryview, size: int) -> None:
+        """The sink has these bytes of the source already. Raises OSError."""
+        while self.moved < size:
+            self.moved += self.source.recv_into(buffer, size - self.moved) or size
 
     def flush(self) -> None:
         """Hand on what was taken. Raises BlockingIOError where the sink takes no more for now, OSError where it never will."""
@@ -110,19 +119,22 @@ class _Way:
 
 
 class SocketRelay(Timed):
-    """`client` and `backend`, two connected non-blocking sockets, from now until `run` returns, both closed."""
+    """`client` and `backend`, two connected non-blocking sockets, from now until `over` is called: both are closed then."""
 
-    __slots__ = ("_done", "_idle", "_plumbing", "_to_backend", "_to_client", "_until", "broken_by", "ending")
+    __slots__ = ("_idle", "_over", "_plumbing", "_to_backend", "_to_client", "_until", "broken_by", "ending")
 
-    def __init__(self, client: SocketType, backend: SocketType, plumbing: Plumbing, idle: float, total: float = NEVER) -> None:
-        """`idle` and `total` in seconds."""
-        super().__init__()
+    def __init__(
+        self, client: SocketType, backend: SocketType, plumbing: Plumbing, idle: float, total: float, over: Over
+    ) -> None:
+        """`idle` and `total` in seconds. `over` is called once."""
+        self.deadline = NEVER  # a call less than `super().__init__`, for each connection
+        self.slot = None
         self._plumbing = plumbing
         self._to_backend = _Way(client, backend)
         self._to_client = _Way(backend, client)
         self._idle = idle
         self._until = plumbing.loop.time() + total
-        self._done: asyncio.Future[None] = plumbing.loop.create_future()
+        self._over: Over | None = over
         self.ending: Ending | None = None
         self.broken_by: Literal["", "client", "backend"] = ""
 
@@ -136,17 +148,29 @@ class SocketRelay(Timed):
         """Bytes that the client's side took so far."""
         return self._to_client.moved
 
-    async def run(self, client_told: int = 0, backend_told: int = 0) -> Ending:
-        """Carry until the end; whatever happens, both sockets are closed.
+    def begin(self, said: int = 0, client_told: int = 0, backend_told: int = 0) -> None:
+        """Carry until the end.
 
-        `client_told`, `backend_told`: the events that somebody else was told of before; the edges do not repeat them.
+        `said`: bytes that the client's socket still holds and the backend has taken already; `client_told`, `backend_told`: the
+        events that somebody else was told of before, which the edges do not repeat.
         """
+        edges, way = self._plumbing.edges, self._to_backend
+        self._stir()
         try:
-            self._begin(client_told, backend_told)
-            await self._done
-        finally:
-            self.end("drained")
-        return self.ending or "broken"
+            edges.watch(way.source.fileno(), self._client_stirs)
+            edges.watch(way.sink.fileno(), self._backend_stirs)
+        except OSError:
+            self.end("broken")
+            return
+        try:
+            way.skip(self._plumbing.buffer, said)
+        except OSError:
+            self._break(way.source)
+            return
+        if client_told:
+            self._client_stirs(client_told | READABLE & ~ENDED)
+        if backend_told & READABLE:
+            self._backend_stirs(backend_told)
 
     def end(self, ending: Ending) -> None:
         """Close both sides now, with a reset unless both have ended; the first reason stands. Safe at any time, and twice."""
@@ -163,27 +187,15 @@ class SocketRelay(Timed):
                 with contextlib.suppress(OSError):
                     way.source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             way.source.close()
-        if not self._done.done():
-            self._done.set_result(None)
+        over, self._over = self._over, None
+        if over is not None:
+            over(self, ending)
 
     def expire(self) -> None:
         """The wheel says that a deadline has passed."""
         self.end("late" if self._plumbing.loop.time() >= self._until else "idle")
 
     # ---- the callbacks
-
-    def _begin(self, client_told: int, backend_told: int) -> None:
-        edges = self._plumbing.edges
-        self._stir()
-        try:
-            edges.watch(self._to_backend.source.fileno(), self._client_stirs)
-            edges.watch(self._to_client.source.fileno(), self._backend_stirs)
-        except OSError:
-            self.end("broken")
-            return
-        self._client_stirs(client_told | READABLE & ~ENDED)
-        if backend_told & READABLE:
-            self._backend_stirs(backend_told)
 
     def _client_stirs(self, events: int) -> None:
         if events & READABLE or self._to_client.blocked:  # most edges only say that a peer has taken what it was sent
@@ -227,6 +239,9 @@ class SocketRelay(Timed):
                 self._plumbing.loop.call_soon(self._go_on, way)
         except BlockingIOError:
             way.bulk = way.bulk and (way.blocked or way.moved - before >= CHUNK)
+            if way.blocked and not way.asked:
+                way.asked = True
+                self._plumbing.edges.await_room(way.sink.fileno())
         except OSError:
             self._break(side)
             return

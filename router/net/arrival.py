@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Final
 
 from router.net.budget import Budget
 from router.net.deadline import Wheel
@@ -16,6 +17,8 @@ from router.net.edges import ENDED, Edges
 from router.net.gate import Gate
 from router.net.listener import Listener, reset
 from router.wire.proxy_protocol import SocketAddress
+
+_PEEK: Final = int(socket.MSG_PEEK)  # the name is an enumeration's, each use of which costs a look-up
 
 
 class Refused(Exception):
@@ -33,7 +36,7 @@ class Arrival:
     `peer` is the other end of the socket; `client` the same, until a PROXY header names the real one.
     """
 
-    __slots__ = ("_edges", "_gate", "_loop", "_wheel", "client", "closed", "counted", "listener", "peer", "sock", "told")
+    __slots__ = ("_edges", "_gate", "_loop", "_wheel", "client", "closed", "counted", "listener", "peer", "seen", "sock", "told")
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Arrival:
         self.listener = listener
         self.counted: Budget | None = None  # where the real client was counted in
         self.closed = False  # or given away
+        self.seen = b""  # what was looked at last, and is still to be read
         self.told = 0  # every event so far, for the next one who waits through the same edges
         self._loop = loop
         self._wheel = wheel
@@ -80,6 +84,7 @@ class Arrival:
 
     def consume(self, size: int) -> None:
         """Take away what was peeked. Raises OSError."""
+        self.seen = self.seen[size:]
         while size > 0:
             size -= len(self.sock.recv(size)) or size
 
@@ -117,14 +122,16 @@ class Arrival:
 
     def _leave(self) -> None:
         self.closed = True
+        self.seen = b""
         if self._gate is not None:
             self._wheel.forget(self._gate)
 
     def _look(self, size: int) -> bytes | None:
         try:
-            return self.sock.recv(size, socket.MSG_PEEK)
+            self.seen = self.sock.recv(size, _PEEK)
         except BlockingIOError:
             return None
+        return self.seen
 
     async def _stirred(self, until: float) -> None:
         gate = self._gate = self._gate or Gate(self._loop)

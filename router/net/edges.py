@@ -1,9 +1,9 @@
 """Readiness of many descriptors through one epoll of our own, edge-triggered: each is registered once, for good.
 
 Promise: `handler(events)` is called inside a callback of the event loop when something changed at its descriptor: bytes or an
-end came in, room came back after a refused write, the peer reset it. An edge is told once: whoever is called goes on until the
-kernel says that it would block. What is ready already when it is added is told too. `events` is a hint and may be a stale one
-of a descriptor that had the number before: only the system call that follows tells the truth.
+end came in, the peer reset it, and, for whoever asked for it, room came back after a refused write. An edge is told once:
+whoever is called goes on until the kernel says that it would block. What is ready already when it is added is told too. `events`
+is a hint and may be a stale one of a descriptor that had the number before: only the system call that follows tells the truth.
 
 The event loop sees a single descriptor. That spares an idle connection the loop's own bookkeeping (about 1 KiB and four
 `epoll_ctl` under libuv), every later switch between reading and writing, and it hears of a reset while nobody reads or writes,
@@ -24,7 +24,8 @@ BROKEN: Final = select.EPOLLERR
 ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 """An end or a reset is here, perhaps behind bytes; no other edge will tell of it."""
 READABLE: Final = select.EPOLLIN | ENDED
-_WATCHED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_AND_FOR_ROOM: Final = _WATCHED | select.EPOLLOUT
 
 Handler = Callable[[int], object]
 
@@ -50,6 +51,13 @@ class Edges:
         if fd not in self._handlers:
             self._epoll.register(fd, _WATCHED)
         self._handlers[fd] = handler
+
+    def await_room(self, fd: int) -> None:
+        """From now on room after a refused write (and a connection that stands) is told too, at once where it is here already.
+
+        Most never need it, and each would otherwise be told of the room that it begins with. Safe twice. Raises OSError.
+        """
+        self._epoll.modify(fd, _AND_FOR_ROOM)
 
     def forget(self, fd: int) -> None:
         """Before the descriptor is given to whoever waits in another way. Safe twice."""

@@ -441,14 +441,14 @@ async def test_a_drain_sheds_who_waits_and_leaves_what_is_passed_through() -> No
         async with desk(**listeners(backend)) as one:
             tls, tcp = one.listen(f"tls:{TLS_PORT}"), one.listen(f"tcp:{TCP_PORT}")
             with to(tls) as waiting, to(tcp) as passing, await accepted(backend) as there:
-                await until(lambda: len(one.connections) == 2 and one.l4.relays, "both connections")
+                await until(lambda: len(one.connections) == 2 and one.l4.passages, "both connections")
                 waiting.sendall(b"\x16")
                 one.connections.close_idle()
                 await is_reset(waiting)
                 passing.sendall(b"still here")
                 assert await in_thread(there.recv, 100) == b"still here"
-                for relay in list(one.l4.relays):
-                    relay.end("drained")
+                for passage in list(one.l4.passages):
+                    passage.end("drained")
                 await is_reset(passing)
             await one.idle()
             assert [record.ending for record in one.records.passed] == ["drained"]

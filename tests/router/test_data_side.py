@@ -67,6 +67,6 @@ async def test_a_drain_ends_with_the_last_connection_or_with_its_time() -> None:
             assert await one.drain(5.0)
         async with side(passing(port, backend.getsockname()[1])) as one:
             with socket.create_connection(("127.0.0.1", port)):
-                await until(lambda: one._l4.relays, "the connection")
+                await until(lambda: one._l4.passages, "the connection")
                 assert await one.drain(0.01)
-                assert not one._l4.relays
+                assert not one._l4.passages

@@ -38,10 +38,13 @@ class Joint:
         for sock in (down, self.client, up, self.backend) if narrow else ():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-        self.relay = SocketRelay(down, up, around, idle, total)
+        self._over: asyncio.Future[str] = self.loop.create_future()
+        self.relay = SocketRelay(down, up, around, idle, total, lambda _, ending: self._over.set_result(ending))
 
-    def start(self) -> "asyncio.Task[str]":
-        return self.loop.create_task(self.relay.run())
+    def start(self, said: int = 0, client_told: int = 0, backend_told: int = 0) -> "asyncio.Future[str]":
+        """How it ends."""
+        self.loop.call_soon(self.relay.begin, said, client_told, backend_told)
+        return self._over
 
     async def read(self, sock: socket.socket, size: int) -> bytes:
         """Exactly so many bytes, or those before the end."""

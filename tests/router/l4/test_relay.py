@@ -233,18 +233,41 @@ async def test_whoever_ends_it_says_why_and_the_first_word_stands(ending: Ending
             await one.read(one.client, 1)
 
 
-async def test_a_cancelled_relay_leaves_nothing_behind() -> None:
+async def test_a_relay_that_is_ended_leaves_nothing_behind() -> None:
     """Both sockets, both registrations, the deadline and the pipe are gone."""
     before = descriptors()
     with joint(narrow=True) as one:
         running = one.start()
         one.client.setblocking(False)
         await _fill(one.client)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert one.relay.ending == "drained"
+        one.relay.end("drained")
+        assert await running == "drained"
         assert (len(one.around.edges), one.around.pipes.lent, one.relay.slot) == (0, 0, None)
+    assert descriptors() == before
+
+
+async def test_what_the_backend_has_heard_already_is_counted_and_not_said_again() -> None:
+    """Whoever looked at the first bytes sent them ahead; the client's socket still holds them."""
+    with joint() as one:
+        one.client.sendall(b"hello, and more")
+        running = one.start(5)
+        assert await one.read(one.backend, 10) == b", and more"
+        one.client.close()
+        one.backend.close()
+        await running
+        assert one.relay.from_client == 15
+
+
+async def test_a_client_that_resets_before_its_first_bytes_were_read_broke_it() -> None:
+    """And the backend hears of it."""
+    before = descriptors()
+    with joint() as one:
+        one.client.sendall(b"hello")
+        reset(one.client)
+        assert await one.start(5) == "broken"
+        assert one.relay.broken_by == "client"
+        with pytest.raises(ConnectionResetError):
+            await one.read(one.backend, 1)
     assert descriptors() == before
 
 
@@ -301,7 +324,7 @@ async def test_what_others_were_told_of_a_socket_is_not_lost() -> None:
         one.client.shutdown(socket.SHUT_WR)
         await until(lambda: told, "the edge")
         await asyncio.sleep(0.05)
-        running = one.loop.create_task(one.relay.run(told[0] | told[-1]))
+        running = one.start(0, told[0] | told[-1])
         assert await one.read(one.backend, 10) == b"all of it"
         one.backend.close()
         assert await running == "ended"
