@@ -144,6 +144,7 @@ class Fleet:
         for member in list(self._members.values()):
             member.ending = True
             if member.slot is None and member.process.returncode is None:  # it has nothing that could be lost
+                member.why = "it is not needed"
                 member.process.kill()
 
     async def end(self, seconds: float = END_SECONDS) -> None:

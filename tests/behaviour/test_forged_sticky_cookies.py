@@ -101,13 +101,13 @@ def test_giant_cookie_fields_cost_nothing_and_pin_nothing(router: RouterProcess,
     assert two.mine.last.get("cookie") == value.strip()
 
 
-@pytest.mark.timeout(30)
 def test_many_cookie_fields_are_read_once(router: RouterProcess, two: Two) -> None:
-    """A hundred fields with hundreds of cookies each do not multiply: a hundred requests end before the deadline."""
-    field = ("Cookie", "__VCAP_ID__=" + ";a=b" * 140)
+    """A hundred fields with hundreds of cookies each do not multiply: a hundred requests take the router no 20 seconds."""
+    field, before = ("Cookie", "__VCAP_ID__=" + ";a=b" * 140), router.cpu_seconds()
     for _ in range(100):
         response = get(router.port, two.host, headers=[field] * 100)
         assert (response.status, response.all("set-cookie")) == (200, [])
+    assert router.cpu_seconds() - before < 20
 
 
 def test_an_app_that_sets_thousands_of_cookies_gets_one_pair(router: RouterProcess, two: Two) -> None:
