@@ -2,8 +2,8 @@
 
 Promise: `handler(events)` is called inside a callback of the event loop when something changed at its descriptor: bytes or an
 end came in, the peer reset it, and, for whoever asked for it, room came back after a refused write. An edge is told once:
-whoever is called goes on until the kernel says that it would block. What is ready already when it is added is told too. `events`
-is a hint and may be a stale one of a descriptor that had the number before: only the system call that follows tells the truth.
+whoever is called goes on until the kernel says that it would block. What is ready already when it is added is told too. What was
+seen of a descriptor is never told of the next one with its number: one that is being made would be taken for one that stands.
 
 The event loop sees a single descriptor. That spares an idle connection the loop's own bookkeeping (about 1 KiB and four
 `epoll_ctl` under libuv), every later switch between reading and writing, and it hears of a reset while nobody reads or writes,
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -37,7 +36,7 @@ class Edges:
         self._loop = loop
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
-        self._due: deque[tuple[int, int]] = deque()
+        self._due: dict[int, int] = {}  # seen and not yet told, the first one last
         loop.add_reader(self._epoll.fileno(), self._turn)
 
     def __len__(self) -> int:
@@ -62,11 +61,13 @@ class Edges:
     def forget(self, fd: int) -> None:
         """Before the descriptor is given to whoever waits in another way. Safe twice."""
         if self._handlers.pop(fd, None) is not None:
+            self._due.pop(fd, None)
             self._epoll.unregister(fd)
 
     def drop(self, fd: int) -> None:
         """Before the descriptor is closed, with which the kernel forgets it by itself. Safe twice."""
-        self._handlers.pop(fd, None)
+        if self._handlers.pop(fd, None) is not None:
+            self._due.pop(fd, None)
 
     def close(self) -> None:
         """Nothing is told any more."""
@@ -81,10 +82,11 @@ class Edges:
         due, handlers = self._due, self._handlers
         if self._epoll.closed:
             return
-        due.extend(self._epoll.poll(0, EVENTS_A_TURN))
+        if not due:
+            due.update(reversed(self._epoll.poll(0, EVENTS_A_TURN)))
         try:
             while due:
-                fd, events = due.popleft()
+                fd, events = due.popitem()
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler(events)

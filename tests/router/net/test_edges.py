@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -121,6 +122,53 @@ async def test_a_dropped_descriptor_leaves_the_kernel_by_its_close() -> None:
         edges.drop(again.fileno())
         again.close()
         peer.close()
+
+
+async def test_what_was_seen_of_a_closed_descriptor_is_not_told_of_the_next_with_its_number() -> None:
+    """A connection that is being made would be taken for one that stands."""
+    edges = Edges(asyncio.get_running_loop())
+    pairs, (new, its_peer) = [tcp_pair(), tcp_pair()], socket.socketpair()
+    numbers = [ours.fileno() for ours, _ in pairs]
+    told: list[int] = []
+
+    def replace(mine: int, other: int, events: int) -> None:
+        """Both are seen in one turn; whoever is told first puts a new connection in the other's place."""
+        edges.forget(numbers[mine])
+        edges.drop(numbers[other])
+        os.dup2(new.fileno(), numbers[other])
+        edges.watch(numbers[other], told.append)
+        edges.await_room(numbers[other])
+        new.close()
+
+    for mine, (ours, theirs) in enumerate(pairs):
+        theirs.send(b"x")
+        edges.watch(ours.fileno(), partial(replace, mine, 1 - mine))
+    await until(lambda: told, "the new one's first edge")
+    await asyncio.sleep(0.02)
+    assert told == [WRITABLE]
+    edges.close()
+    for sock in (its_peer, *(sock for pair in pairs for sock in pair)):
+        sock.close()
+
+
+async def test_who_was_seen_first_is_told_first() -> None:
+    """In one turn, in the kernel's order."""
+    edges = Edges(asyncio.get_running_loop())
+    pairs = [tcp_pair() for _ in range(8)]
+    told: list[int] = []
+
+    def tell(number: int, events: int) -> None:
+        told.append(number)
+
+    for number, (ours, theirs) in enumerate(pairs):
+        edges.watch(ours.fileno(), partial(tell, number))
+        theirs.send(b"x")
+    await until(lambda: len(told) == len(pairs), "all of them")
+    assert told == list(range(len(pairs)))
+    edges.close()
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
 
 
 async def test_a_handler_that_raises_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
