@@ -39,6 +39,11 @@ _MODE_NO_AUTO_CHAIN: Final = 8
 """SSL_MODE_NO_AUTO_CHAIN, which pyOpenSSL does not name: a chain of one is sent as it is configured, and not searched for an
 issuer among the authorities for clients, and verified, in every handshake.
 """
+_MODE_ENABLE_PARTIAL_WRITE: Final = 1
+"""SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and does not name: a call returns after each record of 16 KiB. Without it
+one call writes every record that the kernel takes, and how many those were is not said before the last has left. Connections to
+backends keep it: a request of which a byte left is not sent again.
+"""
 HTTP2: Final = b"h2"
 _HTTP1: Final = b"http/1.1"
 
@@ -166,6 +171,7 @@ def make_context(name: str, policy: ClientPolicy, certificate: ServerCertificate
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     _set_protocol(context, settings)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
+    context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
     context.set_options(
         SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_SINGLE_ECDH_USE
     )

@@ -188,7 +188,9 @@ class TlsStream(Stream):
             raise SessionError(*self._explain(error)) from error
 
     def _try_send(self, data: bytes | bytearray | memoryview) -> int:
-        """OpenSSL writes one record a call: that it took no more than that does not mean that the kernel is full."""
+        """To a backend OpenSSL writes one record a call: that it took no more than that does not mean that the kernel is full.
+        To a client it writes all of them, and those of a message that did not leave whole it counts when the rest is sent.
+        """
         sent = 0
         try:
             sent = self.tls.send(data)

@@ -59,6 +59,14 @@ async def test_a_plain_endpoint_is_connected(backend: EchoBackend) -> None:
     upstream.close()
 
 
+def test_what_of_a_request_left_is_known_to_the_record() -> None:
+    """A call to OpenSSL takes one record and says so (SSL_MODE_ENABLE_PARTIAL_WRITE): a request that left in part is never sent
+    again as if it had not.
+    """
+    tls = BackendTls((), system_roots=False, verify=False)
+    assert tls.context().set_mode(0) & 1
+
+
 async def test_http2_is_offered_where_it_is_wanted(make_backend: Make) -> None:
     """ALPN, and the choice is the endpoint's: who knows nothing of it has not chosen it."""
     backend = make_backend(credential=BACKENDS.issue_server("backend.example"))

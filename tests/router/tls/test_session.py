@@ -24,6 +24,9 @@ from tests.support.client import Client, Tls, TlsRefusedError
 from tests.support.client_hellos import FIXTURES
 from tests.support.waiting import until
 
+_PARTIAL_WRITE = 1
+"""SSL_MODE_ENABLE_PARTIAL_WRITE."""
+
 
 @asynccontextmanager
 async def secured(tls: Tls | None = None, context: SSL.Context | None = None) -> AsyncIterator[tuple[TlsStream, Client]]:
@@ -170,14 +173,50 @@ async def test_bytes_go_both_ways_in_any_amount() -> None:
         assert await reading == data
 
 
-async def test_what_the_kernel_takes_leaves_at_once_however_many_records_it_is() -> None:
-    """OpenSSL takes one record a call; no wait comes between them."""
+class Counted:
+    """OpenSSL, and how often it was called to write."""
+
+    def __init__(self, tls: SSL.Connection) -> None:
+        self.tls = tls
+        self.calls = 0
+
+    def send(self, data: memoryview) -> int:
+        self.calls += 1
+        return self.tls.send(data)
+
+
+@pytest.mark.parametrize(("partial", "calls"), [(False, 1), (True, 4)])
+async def test_what_the_kernel_takes_leaves_at_once_however_many_records_it_is(partial: bool, calls: int) -> None:
+    """In one call where OpenSSL may write them all, else in one a record; no wait comes between them."""
     data = bytes(range(256)) * 256
-    async with secured() as (stream, client):
+    context = context_of(ClientPolicy())
+    if partial:
+        context.set_mode(_PARTIAL_WRITE)
+    async with secured(context=context) as (stream, client):
         stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * len(data))
         reading = start(in_thread(client._exactly, len(data)))
+        tls = stream.tls
+        counted = stream.tls = Counted(tls)  # type: ignore[assignment]
         assert stream.push(data) is None
+        assert counted.calls == calls
+        stream.tls = tls
         assert await reading == data
+
+
+async def test_a_message_of_which_some_records_left_goes_on_where_it_stopped() -> None:
+    """Nothing twice, nothing lost, however often the client makes us wait: the whole of it is offered until the last is taken."""
+    data = bytes(range(256)) * 16384
+    async with secured() as (stream, client):
+        stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+        rest = stream.push(data)
+        assert rest is not None
+        assert len(rest) == len(data)
+        reading = start(in_thread(client._exactly, len(data) + 4))
+        while rest is not None:
+            await stream.writable(soon())
+            rest = stream.push(rest)
+        assert stream.push(b"more") is None
+        assert await reading == data + b"more"
 
 
 class Leaving:
