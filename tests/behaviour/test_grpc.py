@@ -381,13 +381,13 @@ def test_an_open_stream_may_be_silent(make_place: Callable[..., Place]) -> None:
     """R120: the deadline for a client's body is for requests that wait for it: once the service has answered, a subscription may
     stay silent in both directions.
     """
-    place = make_place(client_stall_timeout="300ms")
+    place = make_place(client_stall_timeout="1s")
     place.serve()
     outbox = Outbox()
     answers = bidirectional(place.channel(), "Chat")(iter(outbox), timeout=SECONDS)
     outbox.put(b"first")
     assert next(answers) == b"first"
-    threading.Timer(0.9, outbox.put, [b"later"]).start()
+    threading.Timer(2.0, outbox.put, [b"later"]).start()
     assert next(answers) == b"later"
     outbox.close()
     assert list(answers) == []
@@ -395,7 +395,7 @@ def test_an_open_stream_may_be_silent(make_place: Callable[..., Place]) -> None:
 
 def test_the_operators_deadline_ends_a_call(make_place: Callable[..., Place]) -> None:
     """R120: `http_2_endpoint_timeout`, for a stream on which messages move too; the service hears of it."""
-    place = make_place(http_2_endpoint_timeout="600ms")
+    place = make_place(http_2_endpoint_timeout="1500ms")
     service, channel, outbox = place.serve(), place.channel(), Outbox()
     failed = failure(lambda: unary(channel, "Wait")(b"", timeout=SECONDS))
     assert (failed.code, dict(failed.trailing)["x-cf-routererror"]) == (

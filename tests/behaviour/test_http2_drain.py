@@ -156,7 +156,7 @@ def test_streams_that_take_too_long_are_cut(make_yard: MakeYard) -> None:
 
 def test_websockets_get_the_deadline_and_streams_their_end(make_yard: MakeYard) -> None:
     """A WebSocket that stays until the deadline does not keep HTTP/2 connections open, nor make the exit status 1."""
-    yard = make_yard(drain_timeout="900ms")
+    yard = make_yard(drain_timeout="3s")
     with Client(yard.router.port) as websocket, yard.http2() as client:
         yard.backend.script(echo)
         open_websocket(websocket, yard.plain)

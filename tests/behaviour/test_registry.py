@@ -209,7 +209,7 @@ def test_a_route_whose_last_endpoint_left_says_503_for_a_while(
     make_router: MakeRouter, nats_server: NatsServer, make_registrar: Callable[..., Registrar], backend: EchoBackend
 ) -> None:
     """Contract b.4: with empty_pool_timeout a known route without endpoints is 503 no_endpoints, and 404 afterwards."""
-    router = make_router(empty_pool_timeout="600ms", prune_stale_droplets_interval="100ms")
+    router = make_router(empty_pool_timeout="3s", prune_stale_droplets_interval="100ms")
     registrar, host = make_registrar(nats_server, router), unique_host(OPEN)
     registrar.register(host, backend=backend)
     registrar.unregister(host, backend=backend)
