@@ -246,9 +246,9 @@ class Supervisor:
         self._access_log_lock.close()
 
     async def render(self) -> bytes:
-        """A scrape: what happened before it is in it."""
-        serving = {member.number: member for member in self._fleet if member.serving}
-        await self._gathering.ask(serving, lambda worker, number: serving[worker].say(Ask(number)), ASK_SECONDS)
+        """A scrape: what happened before it is in it, also where one serves whose word that it does is still on its way."""
+        told = {member.number: member for member in self._told}
+        await self._gathering.ask(told, lambda worker, number: told[worker].say(Ask(number)), ASK_SECONDS)
         return self._merged.render()
 
     # ---- Captain

@@ -472,9 +472,10 @@ def test_a_slow_reader_holds_back_its_own_backend_alone(place: Place, backend: E
 
 def test_a_slow_backend_holds_back_its_own_client_alone(place: Place, backend: EchoBackend) -> None:
     """The other way round: an upload that its backend does not read stops at its window, and uploads beside it are whole."""
-    released = threading.Event()
+    holding, released = threading.Event(), threading.Event()
 
     def hold(exchange: Exchange) -> None:
+        holding.set()
         released.wait(20)
         body = exchange.read_body()
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -491,6 +492,7 @@ def test_a_slow_backend_holds_back_its_own_client_alone(place: Place, backend: E
             if not client.room(held):
                 client.ping()
         assert sent < 24 * MIB
+        assert holding.wait(10)  # else the next request might be the one that is held
         for _ in range(3):
             answer = client.request(place.host, method="POST", body=bytes(MIB))
             assert json.loads(answer.body)["length"] == MIB

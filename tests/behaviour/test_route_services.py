@@ -74,14 +74,16 @@ class Bound(NamedTuple):
         return get(self.router.ssl_port, self.host, target, tls=Tls(self.host, caller), **request)
 
     def records(self, count: int, path: str) -> list[dict[str, Any]]:
-        """The lines of the access log for a path (queries are not logged), in the order in which the exchanges ended."""
+        """The lines of the access log for a path (queries are not logged); that of the first leg, which knows no app, is last,
+        whichever of two workers wrote its line earlier.
+        """
 
         def found() -> list[dict[str, Any]]:
             lines = [json.loads(line) for line in self.router.access_log]
             return [line for line in lines if line["uri"] == path and line["host"].startswith(self.host)]
 
         self.router.wait_for_log(lambda _: len(found()) >= count)
-        return found()
+        return sorted(found(), key=lambda line: line["app_id"] is None)
 
 
 MakeBound = Callable[..., Bound]

@@ -20,7 +20,9 @@ from router.process import Process
 from router.workers.fleet import Fleet, Member
 from router.workers.messages import (
     Adopt,
+    Answered,
     Apps,
+    Ask,
     Begin,
     Discard,
     Drain,
@@ -149,6 +151,22 @@ async def test_ports_listen_for_whoever_serves(tmp_path: Path) -> None:
         await one.prepare(one.config.model_copy(update={"port": free_port()}), "", "")
         one.supervisor.adopt()
         assert (listening(one, 0), listening(one, 1)) == ({1}, {1})
+
+
+async def test_a_scrape_asks_everybody_who_may_serve_already(tmp_path: Path) -> None:
+    """Whoever has been told to accept may have served before the supervisor hears that it does."""
+    async with office(tmp_path) as one:
+        await one.start()
+        one.supervisor.open()
+        one.forget()
+        scrape = one.process.loop.create_task(one.supervisor.render())
+        await asyncio.sleep(0.01)
+        assert [Ask] == one.told(0) == one.told(1)
+        for member in one.crew.members:
+            (asked,) = member.ear.heard
+            assert isinstance(asked, Ask)
+            one.supervisor.hear(member, Answered(asked.number))
+        assert b"workers_serving" in await scrape
 
 
 async def test_workers_are_told_no_secret_of_the_supervisors(tmp_path: Path) -> None:
