@@ -99,6 +99,10 @@ class Connections:
         try:
             plan = self._plan_of(arrival)
             choice = self._choose_at_once(arrival, plan)
+        except Refused as refused:
+            self._turn_away(arrival, refused)
+            self._end(arrival)
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this connection alone
             self._end(arrival, error)
             return
@@ -146,13 +150,8 @@ class Connections:
             self._end(arrival, error)
 
     def _end(self, arrival: Arrival, error: BaseException | None = None) -> None:
-        """Nobody serves it any more. A refusal is counted, what the kernel says of a peer's end is no news, and all else is a
-        fault of ours.
-        """
-        if isinstance(error, Refused):
-            self._metrics.connections_refused.labels(error.reason).inc()
-            arrival.reset()
-        elif error is not None and not isinstance(error, OSError):
+        """Nobody serves it any more. What the kernel says of a peer's end is no news; any other error is a fault of ours."""
+        if error is not None and not isinstance(error, OSError):
             self._log.error("connection-failed", error=type(error).__name__, detail=str(error), remote=spelt(arrival.client))
             self._metrics.internal_errors.inc()
         arrival.close()
@@ -170,6 +169,9 @@ class Connections:
     async def _serve(self, arrival: Arrival, plan: ListenerPlan, choice: Choice | None) -> bool:
         """What takes time: the rest of what has to be known, where `choice` is None, then the door. True: it is passed through,
         and not over.
+
+        Nothing that a peer does is raised: an error that a task ends with leads back to the task, by the callback that resumed
+        it, and such a circle would keep the whole connection, 60 KiB of OpenSSL included, until a collection.
         """
         try:
             self._await_at_the_door(arrival, plan)
@@ -179,9 +181,12 @@ class Connections:
         except Refused as refused:
             if refused.alert and not arrival.closed:
                 await self._say_last(arrival, refused.alert)
-            raise
+            self._turn_away(arrival, refused)
+        except OSError:
+            pass
         finally:
             self._doorstep.leave(arrival)
+        return False
 
     async def _through(self, arrival: Arrival, plan: ListenerPlan, choice: Choice) -> bool:
         match choice:
@@ -303,6 +308,11 @@ class Connections:
         if not data:
             raise Refused("peer_left")
         return data
+
+    def _turn_away(self, arrival: Arrival, refused: Refused) -> None:
+        """The reason goes to the metrics alone."""
+        self._metrics.connections_refused.labels(refused.reason).inc()
+        arrival.reset()
 
     async def _say_last(self, arrival: Arrival, alert: bytes) -> None:
         """An alert, and the end."""
