@@ -100,7 +100,8 @@ class Connections:
             plan = self._plan_of(arrival)
             choice = self._choose_at_once(arrival, plan)
         except Refused as refused:
-            self._turn_away(arrival, refused)
+            self._count(refused)
+            arrival.reset()
             self._end(arrival)
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this connection alone
@@ -179,9 +180,10 @@ class Connections:
                 choice = await self._choose(arrival, plan)
             return await self._through(arrival, plan, choice)
         except Refused as refused:
+            self._count(refused)
             if refused.alert and not arrival.closed:
                 await self._say_last(arrival, refused.alert)
-            self._turn_away(arrival, refused)
+            arrival.reset()
         except OSError:
             pass
         finally:
@@ -309,10 +311,9 @@ class Connections:
             raise Refused("peer_left")
         return data
 
-    def _turn_away(self, arrival: Arrival, refused: Refused) -> None:
+    def _count(self, refused: Refused) -> None:
         """The reason goes to the metrics alone."""
         self._metrics.connections_refused.labels(refused.reason).inc()
-        arrival.reset()
 
     async def _say_last(self, arrival: Arrival, alert: bytes) -> None:
         """An alert, and the end."""
