@@ -185,7 +185,7 @@ def test_a_reload_turns_checks_off_and_on(
         assert len(backend.received) == app.asked == 1
         assert router.reload(backend_health_check=SECTION) == {'result="ok"': 1}
         wait_until(lambda: health(router, host) == [False], "the endpoint to be out")
-        assert ask(router, host) == [(503, "no_endpoints")]
+        wait_until(lambda: ask(router, host) == [(503, "no_endpoints")], "every worker to know")
         assert router.reload(backend_health_check=None) == {'result="ok"': 1}
         wait_until(lambda: health(router, host) == [True], "the endpoint to be back")
-        assert ask(router, host) == [(200, None)]
+        wait_until(lambda: ask(router, host) == [(200, None)], "every worker to know")
