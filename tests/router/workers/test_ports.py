@@ -52,16 +52,21 @@ def test_connections_reach_every_socket(ports: Ports, place: Place) -> None:
     assert reached == {0, 1}
 
 
+def assert_all_go_to(sock: socket.socket, place: Place) -> None:
+    """It has every connection, and nobody else can have the port."""
+    for _ in range(32):
+        with socket.create_connection(place):
+            sock.accept()[0].close()
+    with pytest.raises(OSError, match="in use"):
+        bind(*place)
+
+
 def test_nobody_waits_at_a_socket_whose_worker_does_not_serve_yet(ports: Ports, place: Place) -> None:
     """From the start the first one has all, and nobody else gets the port; the others get their share when they listen."""
     ports.adopt([place], ports.prepare([place], {}))
     first, second = ports.of(0)[place], ports.of(1)[place]
     first.setblocking(False)
-    for _ in range(32):
-        with socket.create_connection(place):
-            first.accept()[0].close()
-    with pytest.raises(OSError, match="in use"):
-        bind(*place)
+    assert_all_go_to(first, place)
     ports.listen(1)
     assert second.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 
@@ -75,11 +80,7 @@ def test_what_rests_gets_nothing_until_it_listens_again(ports: Ports, place: Pla
         sock.setblocking(False)
     for _ in range(2):
         ports.rest(1)
-    for _ in range(32):
-        with socket.create_connection(place):
-            first.accept()[0].close()
-    with pytest.raises(OSError, match="in use"):
-        bind(*place)
+    assert_all_go_to(first, place)
     ports.listen(1)
     ports.rest(0)
     with socket.create_connection(place) as client:
