@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from socket import SocketType
 from typing import Final, TypeAlias
 
@@ -54,10 +55,14 @@ class L4Door:
         """From the first byte, which nobody has consumed, to the end; the socket is closed then, and `over` is told."""
         passage = Passage(self, arrival, route, server_name, over)
         self.passages.add(passage)
+        self.go_on(passage, passage.begin)
+
+    def go_on(self, passage: Passage, step: Callable[[], object]) -> None:
+        """Do the next step of a passage; what nobody foresaw ends it, and it alone."""
         try:
-            passage.begin()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this connection alone
-            self._log.error("connection-failed", error=type(error).__name__, detail=str(error), remote=spelt(arrival.client))
+            step()
+        except Exception as error:  # noqa: BLE001 - see above
+            self._log.error("connection-failed", error=type(error).__name__, detail=str(error), remote=passage.client)
             self.metrics.internal_errors.inc()
             passage.end("broken")
 
@@ -121,6 +126,11 @@ class Passage:
         self._record = PassthroughRecord(time.time(), arrival.listener.name, route.name, server_name or "", client, peer)
         self._record.ending = "no_backend"
 
+    @property
+    def client(self) -> str:
+        """Whose it is."""
+        return self._record.client
+
     def begin(self) -> None:
         """Dial the next backend, and those behind it where nobody has to be waited for."""
         door = self._door
@@ -164,11 +174,9 @@ class Passage:
 
     def _dialled(self, dial: Dial, error: DialError | None) -> None:
         """What was waited for is here, or failed."""
-        if error is None:
-            self._join(dial)
-        else:
+        if error is not None:
             self._door.missed(self._record, error)
-            self.begin()
+        self._door.go_on(self, self.begin if error is not None else partial(self._join, dial))
 
     def _join(self, dial: Dial) -> None:
         """From here on the relay has both sockets."""

@@ -134,7 +134,7 @@ class SocketRelay(Timed):
         self._to_client = _Way(backend, client)
         self._idle = idle
         self._until = plumbing.loop.time() + total
-        self._over: Over | None = over
+        self._over = over
         self.ending: Ending | None = None
         self.broken_by: Literal["", "client", "backend"] = ""
 
@@ -187,9 +187,7 @@ class SocketRelay(Timed):
                 with contextlib.suppress(OSError):
                     way.source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             way.source.close()
-        over, self._over = self._over, None
-        if over is not None:
-            over(self, ending)
+        self._over(self, ending)
 
     def expire(self) -> None:
         """The wheel says that a deadline has passed."""

@@ -285,22 +285,26 @@ async def test_a_passage_that_is_ended_closes_both_sides_and_is_recorded(when: s
         assert (descriptors(), len(one.around.edges), len(one.passthrough.passages)) == (before, 0, 0)
 
 
-async def test_what_nobody_foresaw_ends_one_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logged, counted, recorded; nothing stays behind."""
+@pytest.mark.parametrize("when", ["at once", "later"])
+async def test_what_nobody_foresaw_ends_one_connection_alone(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logged, counted, recorded; nothing stays behind, whether the backend was there at once or had to be waited for."""
 
     def fail(*_: object) -> None:
         raise ArithmeticError("unforeseen")
 
-    with door() as one:
+    with door() as one, server() as (listening,):
         before = descriptors()
-        monkeypatch.setattr(module, "Dial", fail)
-        client, story = one.visit(route(("127.0.0.1", 1)))
-        assert story.done()
+        monkeypatch.setattr(module.Passage, "_join", fail)
+        name = "127.0.0.1" if when == "at once" else "localhost"
+        client, story = one.visit(route((name, address(listening)[1])))
+        assert story.done() == (when == "at once")
+        await story
         with pytest.raises(ConnectionResetError):
             await heard(client)
         client.close()
         assert [record.ending for record in one.records.records] == ["broken"]
         assert one.log.of("connection-failed")[0]["error"] == "ArithmeticError"
+        assert one.counted("internal_errors") == ["internal_errors 1"]
         assert (descriptors(), len(one.around.edges), len(one.passthrough.passages)) == (before, 0, 0)
 
 
