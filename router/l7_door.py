@@ -72,17 +72,7 @@ class L7Door:
         """A handshake for the name in `hello`, then HTTP until the connection is over. Raises Refused."""
         chosen = self._live.snapshot.contexts.choose(hello.server_name)
         domain = chosen.domain.pattern if chosen.domain is not None else ""
-        try:
-            stream = await self._handshake(arrival, chosen, hello)
-            downstream = _downstream(arrival, stream)
-            _bind(downstream, stream, chosen, hello)
-        except HandshakeError as error:
-            self._metrics.tls_handshakes.labels(domain, error.reason).inc()
-            self._log.sparse(
-                "tls-handshake-failed", domain=domain, sni=hello.server_name, reason=error.reason, detail=error.detail,
-                remote=spelt(arrival.client),
-            )  # fmt: skip
-            raise Refused(error.reason) from error
+        downstream = await self._handshake(arrival, chosen, hello, domain)
         self._metrics.tls_handshakes.labels(domain, "ok").inc()
         await self._serve(downstream)
 
@@ -138,30 +128,45 @@ class L7Door:
             self._log.error("connection-failed", error=type(error).__name__, detail=str(error), remote=downstream.remote)
             self._metrics.internal_errors.inc()
 
-    async def _handshake(self, arrival: Arrival, chosen: Chosen, hello: ClientHello) -> TlsStream:
-        """Raises HandshakeError; the socket is closed then."""
+    async def _handshake(self, arrival: Arrival, chosen: Chosen, hello: ClientHello, domain: str) -> Downstream:
+        """Raises Refused; the socket is closed then."""
         stream = TlsStream(arrival.detach(), chosen.context, self._loop, self._wheel)
+        try:
+            await self._shake_hands(arrival, stream, hello)
+            downstream = _downstream(arrival, stream)
+            _bind(downstream, stream, chosen, hello)
+        except HandshakeError as error:
+            self._tell_failed(arrival, hello, domain, error)  # before the client, who has its alert, takes its time
+            await stream.linger()  # let the alert arrive before the socket goes
+            raise Refused(error.reason) from error
+        except BaseException:
+            stream.reset()
+            raise
+        finally:
+            self._doorstep.leave(stream)
+        return downstream
+
+    async def _shake_hands(self, arrival: Arrival, stream: TlsStream, hello: ClientHello) -> None:
+        """Raises HandshakeError."""
         try:
             self._doorstep.change(arrival, stream)
             await stream.handshake_server(self._loop.time() + self._live.snapshot.limits.tls_handshake_deadline)
-            name = stream.tls.get_servername()
-            if (read_server_name(name) if name else None) != hello.server_name:
-                raise HandshakeError("sni_changed")
         except TimeoutError:
             stream.reset()
             raise HandshakeError("timeout") from None
         except OSError as error:
             stream.reset()
             raise HandshakeError("peer_left", str(error)) from error
-        except HandshakeError:
-            await stream.linger()  # let the alert arrive before the socket goes
-            raise
-        except BaseException:
-            stream.reset()
-            raise
-        finally:
-            self._doorstep.leave(stream)
-        return stream
+        name = stream.tls.get_servername()
+        if (read_server_name(name) if name else None) != hello.server_name:
+            raise HandshakeError("sni_changed")
+
+    def _tell_failed(self, arrival: Arrival, hello: ClientHello, domain: str, error: HandshakeError) -> None:
+        self._metrics.tls_handshakes.labels(domain, error.reason).inc()
+        self._log.sparse(
+            "tls-handshake-failed", domain=domain, sni=hello.server_name, reason=error.reason, detail=error.detail,
+            remote=spelt(arrival.client),
+        )  # fmt: skip
 
 
 def _downstream(arrival: Arrival, stream: Stream) -> Downstream:

@@ -9,6 +9,7 @@ from tests.support.certs import authority
 from tests.support.client import Alert, Client, Tls, TlsRefusedError
 from tests.support.client_hellos import FIXTURES
 from tests.support.router import mtls_domain
+from tests.support.waiting import until
 
 EAST_CA = authority("east instance identity")
 HOST = f"app.{EAST}"
@@ -56,6 +57,18 @@ async def test_a_handshake_that_stalls_after_its_hello_ends_at_its_deadline() ->
                 await in_thread(lambda: [sock.recv(65536) for _ in range(9)])
         await one.idle()
         assert one.counted("tls_handshakes") == {'domain="",result="timeout"': 1}
+
+
+async def test_a_failed_handshake_is_told_while_its_client_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever keeps the connection open after the alert keeps nothing from the operator."""
+    monkeypatch.setattr("router.net.stream.LINGER_SECONDS", 1000.0)
+    async with desk() as one:
+        with raw(one, tls=True) as sock:
+            sock.sendall((FIXTURES / "curl.bin").read_bytes() + b"\x17\x03\x03\0\x20" + bytes(32))
+            await until(lambda: one.counted("tls_handshakes"), "the failure to be counted")
+            assert len(one.log.of("tls-handshake-failed")) == 1
+            assert len(one.connections) == 1
+        await one.idle()
 
 
 async def test_a_refused_certificate_is_logged_counted_and_told() -> None:
